@@ -1,0 +1,73 @@
+"""Holdfast: the data layer of a Python backend.
+
+Models, queries, sessions and transactions on PostgreSQL and SQLite, blocking and async, from one declaration.
+Names and meanings are those of SQLAlchemy 2.0's ORM; statements are SQLAlchemy Core's.
+"""
+
+from sqlalchemy import delete, insert, update
+
+from .doors import AsyncDatabase, AsyncSession, Database, Session
+from .model import (
+    AwareDateTime,
+    DeclarativeBase,
+    InstrumentedAttribute,
+    Mapped,
+    NaiveDateTime,
+    declared_attr,
+    foreign,
+    mapped_column,
+    relationship,
+    remote,
+)
+from .query import (
+    Load,
+    Select,
+    aliased,
+    defaultload,
+    defer,
+    joinedload,
+    lazyload,
+    load_only,
+    noload,
+    raiseload,
+    select,
+    selectinload,
+    subqueryload,
+    undefer,
+)
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AsyncDatabase",
+    "AsyncSession",
+    "AwareDateTime",
+    "Database",
+    "DeclarativeBase",
+    "InstrumentedAttribute",
+    "Load",
+    "Mapped",
+    "NaiveDateTime",
+    "Select",
+    "Session",
+    "aliased",
+    "declared_attr",
+    "defaultload",
+    "defer",
+    "delete",
+    "foreign",
+    "insert",
+    "joinedload",
+    "lazyload",
+    "load_only",
+    "mapped_column",
+    "noload",
+    "raiseload",
+    "relationship",
+    "remote",
+    "select",
+    "selectinload",
+    "subqueryload",
+    "undefer",
+    "update",
+]

@@ -1,0 +1,36 @@
+"""What a server and its driver can do, as frozen facts.
+
+Rule: other rooms ask these facts and never the name of a server or driver.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Locks:
+    """Which row locks a SELECT may ask for."""
+
+    for_update: bool = False
+    for_share: bool = False
+    nowait: bool = False
+    skip_locked: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """``server_version`` is what is assumed until the first connection tells it."""
+
+    server: str
+    server_version: tuple[int, ...]
+    driver: str
+    max_bound_values: int
+    returning: bool = True
+    array_parameters: bool = False
+    json_each: bool = False
+    savepoints: bool = True
+    ddl_transactional: bool = True
+    locks: Locks = Locks()
+    pipeline: bool = False
+    threaded: bool = False

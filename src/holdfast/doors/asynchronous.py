@@ -1,0 +1,489 @@
+"""The async doors: `AsyncDatabase` and `AsyncSession`.
+
+The blocking doors are written from this file by ``./dev twins``.  A door thinks nothing of its own: it gives the
+core's operations to the session's runner.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any, Self, TypeVar, Unpack, overload
+
+from sqlalchemy import URL
+from sqlalchemy.engine.result import Result, ScalarResult
+from sqlalchemy.sql.base import Executable
+from sqlalchemy.sql.dml import UpdateBase
+from sqlalchemy.sql.selectable import TypedReturnsRows
+from typing_extensions import TypeVarTuple
+
+from holdfast.errors import InvalidRequestError, NoResultFound
+from holdfast.hydrate import row_function
+from holdfast.model import mapper_of
+from holdfast.plan import Plan, build_plan
+from holdfast.pool import PoolSettings
+from holdfast.session import ChangeResult, SessionCore, create_all, drop_all
+from holdfast.steps import Operation
+from holdfast.tx import Scope
+
+from .opening import Opened, metadata_of
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+Parameters = Mapping[str, Any] | Sequence[Mapping[str, Any]] | None
+
+
+class AsyncDatabase:
+    """A database: its driver, its pool, its plans.  Make one per URL and keep it.
+
+    ``url`` has SQLAlchemy's forms: ``sqlite:///app.db``, ``sqlite://`` (in memory),
+    ``postgresql://user:password@host/name``.  Nothing is connected before the first statement.
+    ``echo`` logs each statement to the logger ``holdfast.sql``.
+    The pool's options have SQLAlchemy's names and meanings; times are in seconds.
+    """
+
+    def __init__(
+        self,
+        url: str | URL,
+        *,
+        echo: bool | str = False,
+        pool_size: int = 5,
+        max_overflow: int = 10,
+        pool_timeout: float = 30,
+        pool_recycle: float = -1,
+        pool_pre_ping: bool = False,
+        connect_args: Mapping[str, Any] | None = None,
+        autoflush: bool = True,
+        plan_cache_size: int = 1000,
+    ) -> None:
+        # twins: async only
+        on_loop = True
+        # twins: end
+        # twins: blocking only
+        # on_loop = False
+        # twins: end
+        self._opened = Opened(
+            url,
+            on_loop=on_loop,
+            settings=PoolSettings(pool_size, max_overflow, pool_timeout, pool_recycle, pool_pre_ping),
+            echo=echo,
+            options=connect_args or {},
+            plan_cache_size=plan_cache_size,
+        )
+        self._autoflush = autoflush
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.dialect_name}, {self.pool!r}>"
+
+    @property
+    def dialect_name(self) -> str:
+        """The server's name, as SQLAlchemy says it: ``sqlite``, ``postgresql``."""
+        return str(self._opened.backend.dialect.name)
+
+    @property
+    def pool(self) -> Any:
+        """The pool; ``db.pool.stats()`` says how it does."""
+        return self._opened.pool
+
+    @property
+    def observers(self) -> Any:
+        """Who hears of statements: ``remove = db.observers.add(function)``."""
+        return self._opened.observers
+
+    def session(self, *, autoflush: bool | None = None) -> AsyncSession:
+        """Open a session; you commit.  Leaving its block rolls back what was not committed."""
+        return AsyncSession(self, autoflush=self._autoflush if autoflush is None else autoflush)
+
+    def begin(
+        self, *, isolation: str | None = None, read_only: bool = False, deferrable: bool = False
+    ) -> AsyncBegin:
+        """Open a session in a transaction: commits at the end of the block, rolls back on an error."""
+        session = self.session()
+        session._core.begin(Scope(isolation, read_only, deferrable))
+        return AsyncBegin(session, owns=True)
+
+    async def create_all(self, base: Any) -> None:
+        """Create the tables, types and indexes of a declarative base that are not there yet."""
+        await self._apart(create_all(self._opened.backend, metadata_of(base)))
+
+    async def drop_all(self, base: Any) -> None:
+        """Drop the tables and types of a declarative base."""
+        await self._apart(drop_all(self._opened.backend, metadata_of(base)))
+
+    async def _apart(self, operation: Operation[T]) -> T:
+        runner = self._opened.runner()
+        try:
+            return await runner(operation)  # type: ignore[no-any-return]
+        finally:
+            await runner.close()
+
+    def plan(self, statement: Any) -> Plan:
+        """Show what a statement becomes: ``plan.sql`` and ``plan.source``, the row function."""
+        backend = self._opened.backend
+        key = statement._generate_cache_key()
+        plan = build_plan(statement, backend.dialect, key.bindparams if key is not None else ())
+        if plan.entities:
+            row_function(plan)
+        return plan
+
+    async def close(self) -> None:
+        """Close the pool's connections."""
+        await self._opened.pool.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+
+class AsyncSession:
+    """A unit of work: an identity map, changes to save, and at most one transaction.
+
+    One session is for one task at a time; a second one gets `SessionInUse`.
+    A session that only reads opens no transaction and holds no connection between statements.
+    """
+
+    def __init__(self, database: AsyncDatabase, *, autoflush: bool = True) -> None:
+        opened = database._opened
+        self._runner = opened.runner()
+        # twins: async only
+        self._core = SessionCore(opened.backend, autoflush=autoflush, awaiter=self._await_value)
+        # twins: end
+        # twins: blocking only
+        # self._core = SessionCore(opened.backend, autoflush=autoflush, touch=self._run)
+        # twins: end
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._core!r}>"
+
+    async def _run(self, operation: Operation[T]) -> T:
+        core = self._core
+        core.enter()
+        try:
+            return await self._runner(operation)  # type: ignore[no-any-return]
+        finally:
+            core.busy = False
+
+    # twins: async only
+    async def _await_value(self, operation: Operation[None], instance: Any, name: str) -> Any:
+        if name not in instance.__dict__:
+            await self._run(operation)
+        return getattr(instance, name)
+
+    # twins: end
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def __contains__(self, instance: Any) -> bool:
+        return self._core.holds(instance)
+
+    def __iter__(self) -> Iterator[Any]:
+        return self._core.known()
+
+    # ------------------------------------------------------------ asking
+
+    @overload
+    async def execute(
+        self,
+        statement: TypedReturnsRows[Unpack[Ts]],
+        params: Parameters = None,
+        *,
+        execution_options: Mapping[str, Any] | None = None,
+    ) -> Result[Unpack[Ts]]: ...
+    @overload
+    async def execute(
+        self,
+        statement: UpdateBase,
+        params: Parameters = None,
+        *,
+        execution_options: Mapping[str, Any] | None = None,
+    ) -> ChangeResult: ...
+    @overload
+    async def execute(
+        self,
+        statement: Executable,
+        params: Parameters = None,
+        *,
+        execution_options: Mapping[str, Any] | None = None,
+    ) -> Result[Unpack[tuple[Any, ...]]]: ...
+    async def execute(
+        self, statement: Any, params: Parameters = None, *, execution_options: Mapping[str, Any] | None = None
+    ) -> Any:
+        """Run a statement; changes are flushed first.
+
+        A list of parameter mappings runs an INSERT, UPDATE or DELETE for each of them.
+        """
+        return await self._run(self._core.execute(statement, params, execution_options))
+
+    @overload
+    async def scalars(
+        self,
+        statement: TypedReturnsRows[T, Unpack[tuple[Any, ...]]],
+        params: Parameters = None,
+        *,
+        execution_options: Mapping[str, Any] | None = None,
+    ) -> ScalarResult[T]: ...
+    @overload
+    async def scalars(
+        self,
+        statement: Executable,
+        params: Parameters = None,
+        *,
+        execution_options: Mapping[str, Any] | None = None,
+    ) -> ScalarResult[Any]: ...
+    async def scalars(
+        self, statement: Any, params: Parameters = None, *, execution_options: Mapping[str, Any] | None = None
+    ) -> Any:
+        """Run a statement and take the first column: objects, where it selects a class."""
+        result = await self._run(self._core.execute(statement, params, execution_options))
+        return result.scalars()
+
+    @overload
+    async def scalar(
+        self,
+        statement: TypedReturnsRows[T],
+        params: Parameters = None,
+        *,
+        execution_options: Mapping[str, Any] | None = None,
+    ) -> T | None: ...
+    @overload
+    async def scalar(
+        self,
+        statement: Executable,
+        params: Parameters = None,
+        *,
+        execution_options: Mapping[str, Any] | None = None,
+    ) -> Any: ...
+    async def scalar(
+        self, statement: Any, params: Parameters = None, *, execution_options: Mapping[str, Any] | None = None
+    ) -> Any:
+        """Run a statement and take the first column of its first row; None where there is no row."""
+        result = await self._run(self._core.execute(statement, params, execution_options))
+        return result.scalar()
+
+    async def get(
+        self,
+        entity: type[T],
+        ident: Any,
+        *,
+        options: Sequence[Any] = (),
+        populate_existing: bool = False,
+        with_for_update: Any = None,
+    ) -> T | None:
+        """Find an object by its key: a value, a tuple for several columns, or a dict by name.
+
+        What this transaction has loaded costs no statement.  None where there is no row.
+        """
+        core = self._core
+        return await self._run(core.get(entity, ident, options, populate_existing, with_for_update))
+
+    async def get_one(
+        self,
+        entity: type[T],
+        ident: Any,
+        *,
+        options: Sequence[Any] = (),
+        populate_existing: bool = False,
+        with_for_update: Any = None,
+    ) -> T:
+        """Find an object by its key as `get` does; raises `NoResultFound` where there is no row."""
+        core = self._core
+        found = await self._run(core.get(entity, ident, options, populate_existing, with_for_update))
+        if found is None:
+            raise NoResultFound(
+                f"There is no {mapper_of(entity).name} with this key",
+                mend="Use session.get(...), which answers None, where there may be none.",
+            )
+        return found  # type: ignore[no-any-return]
+
+    async def load(self, objects: Any, *path: Any) -> None:
+        """Load a path of relations for objects, one statement per step: ``load(users, User.posts, Post.tags)``."""
+        await self._run(self._core.load(objects, path))
+
+    async def refresh(
+        self, instance: Any, attribute_names: Iterable[str] | None = None, with_for_update: Any = None
+    ) -> None:
+        """Read an object's row again; with names, only these attributes."""
+        await self._run(self._core.refresh(instance, attribute_names, with_for_update))
+
+    # ------------------------------------------------------------ changing
+
+    def add(self, instance: Any) -> None:
+        """Add an object, and all it reaches; the next flush inserts it."""
+        self._core.add(instance)
+
+    def add_all(self, instances: Iterable[Any]) -> None:
+        """Add objects."""
+        for instance in instances:
+            self._core.add(instance)
+
+    async def delete(self, instance: Any) -> None:
+        """Mark an object; the next flush deletes its row and follows its cascades."""
+        self._core.delete(instance)
+
+    async def merge(self, instance: T, *, load: bool = True) -> T:
+        """Copy an object's values onto the session's object of the same key; answers that object."""
+        return await self._run(self._core.merge(instance, load))
+
+    def expunge(self, instance: Any) -> None:
+        """Let an object go; it stays readable and is saved no more."""
+        self._core.expunge(instance)
+
+    def expunge_all(self) -> None:
+        """Let all objects go."""
+        self._core.expunge_all()
+
+    async def flush(self) -> None:
+        """Write what changed, inside the transaction."""
+        await self._run(self._core.flush())
+
+    async def commit(self) -> None:
+        """Flush, and make it last.  Objects stay readable."""
+        await self._run(self._core.commit())
+
+    async def rollback(self) -> None:
+        """Undo what was not committed.  Objects go back to what they were, without a query."""
+        await self._run(self._core.rollback())
+
+    async def close(self) -> None:
+        """Roll back what is open; the session is at its end, its objects stay readable."""
+        core = self._core
+        if core.closed:
+            return
+        try:
+            await self._run(core.close())
+        finally:
+            await self._runner.close()
+
+    # ------------------------------------------------------------ transactions
+
+    def begin(
+        self, *, isolation: str | None = None, read_only: bool = False, deferrable: bool = False
+    ) -> AsyncBegin:
+        """Begin a transaction: ``async with session.begin(): ...`` commits at the end of the block."""
+        self._core.begin(Scope(isolation, read_only, deferrable))
+        return AsyncBegin(self, owns=False)
+
+    def begin_nested(self) -> AsyncSavepoint:
+        """Open a savepoint: ``async with session.begin_nested(): ...``; an error undoes the block only."""
+        return AsyncSavepoint(self)
+
+    def in_transaction(self) -> bool:
+        """Whether a transaction is open on the server."""
+        return self._core.in_transaction
+
+    # ------------------------------------------------------------ what it holds
+
+    @property
+    def new(self) -> list[Any]:
+        """Objects that the next flush inserts."""
+        return list(self._core.new.values())
+
+    @property
+    def dirty(self) -> list[Any]:
+        """Objects that were changed since the last flush."""
+        return [change.instance for change in self._core.dirty.values()]
+
+    @property
+    def deleted(self) -> list[Any]:
+        """Objects whose rows the next flush deletes."""
+        return list(self._core.deleted.values())
+
+    @property
+    def no_autoflush(self) -> Any:
+        """A block in which queries do not flush first: ``with session.no_autoflush: ...``."""
+        return self._without_autoflush()
+
+    @contextmanager
+    def _without_autoflush(self) -> Iterator[None]:
+        before, self._core.autoflush = self._core.autoflush, False
+        try:
+            yield
+        finally:
+            self._core.autoflush = before
+
+
+class AsyncBegin:
+    """The block of a transaction."""
+
+    __slots__ = ("_owns", "_session")
+
+    def __init__(self, session: AsyncSession, *, owns: bool) -> None:
+        self._session = session
+        self._owns = owns
+
+    async def __aenter__(self) -> AsyncSession:
+        return self._session
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        session = self._session
+        try:
+            if error is None:
+                try:
+                    await session.commit()
+                except BaseException:
+                    await session.rollback()
+                    raise
+            elif not session._core.closed:
+                await session.rollback()
+        finally:
+            if self._owns:
+                await session.close()
+
+
+class AsyncSavepoint:
+    """The block of a savepoint; ``rollback`` undoes it early."""
+
+    __slots__ = ("_name", "_session")
+
+    def __init__(self, session: AsyncSession) -> None:
+        self._session = session
+        self._name: str | None = None
+
+    async def __aenter__(self) -> Self:
+        self._name = await self._session._run(self._session._core.savepoint())
+        return self
+
+    async def rollback(self) -> None:
+        """Undo what was done since the savepoint."""
+        name, self._name = self._open(), None
+        await self._session._run(self._session._core.rollback_to(name))
+
+    async def commit(self) -> None:
+        """Keep what was done since the savepoint."""
+        name = self._open()
+        await self._session._run(self._session._core.release(name))
+        self._name = None
+
+    def _open(self) -> str:
+        if self._name is None:
+            raise InvalidRequestError(
+                "The savepoint is not open", mend="Open one: async with session.begin_nested() as savepoint: ..."
+            )
+        return self._name
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._name is None:
+            return
+        if error is not None:
+            await self.rollback()
+            return
+        try:
+            await self.commit()
+        except BaseException:
+            await self.rollback()
+            raise

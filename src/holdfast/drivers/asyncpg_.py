@@ -1,0 +1,281 @@
+"""PostgreSQL through asyncpg.
+
+Rule: only this file imports ``asyncpg``.  Results are asyncpg's records, which unpack and index
+like tuples.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+from urllib.parse import urlencode
+
+import asyncpg
+from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
+from sqlalchemy.engine import URL
+
+from holdfast import errors
+from holdfast.drivers import postgresql, sqlstate
+from holdfast.drivers.values import blame, blame_naive
+from holdfast.errors import BadUrl, HoldfastError
+from holdfast.steps import Answer
+
+_COUNT = re.compile(r"(\d+)$")
+# In the DSN asyncpg reads libpq's names for TLS itself; the rest are arguments of its connect().
+_DSN_NAMES = frozenset(
+    {
+        "sslmode",
+        "sslcert",
+        "sslkey",
+        "sslrootcert",
+        "sslcrl",
+        "sslpassword",
+        "sslnegotiation",
+        "ssl_min_protocol_version",
+        "ssl_max_protocol_version",
+        "target_session_attrs",
+        "krbsrvname",
+        "gsslib",
+        "passfile",
+        "host",
+        "port",
+        "user",
+        "password",
+        "dbname",
+        "service",
+        "servicefile",
+    }
+)
+_INTEGERS = {"statement_cache_size", "max_cached_statement_lifetime", "max_cacheable_statement_size"}
+_SECONDS = {"connect_timeout": "timeout", "timeout": "timeout", "command_timeout": "command_timeout"}
+_SERVER_NAMES = frozenset({"application_name", "options"})
+
+
+class AsyncpgConnection:
+    """One connection; without a transaction asyncpg is in autocommit mode."""
+
+    __slots__ = ("_fetch", "_raw")
+
+    def __init__(self, raw: Any) -> None:
+        self._raw = raw
+        self._fetch = raw.fetch
+
+    @property
+    def raw(self) -> Any:
+        return self._raw
+
+    @property
+    def in_transaction(self) -> bool:
+        return self._raw.is_in_transaction()  # type: ignore[no-any-return]
+
+    @property
+    def usable(self) -> bool:
+        return not self._raw.is_closed()
+
+    async def fetch(self, sql: str, params: Sequence[Any], binary: bool) -> Sequence[Sequence[Any]]:
+        return await self._fetch(sql, *params)  # type: ignore[no-any-return]
+
+    async def execute(self, sql: str, params: Sequence[Any]) -> int:
+        return _count(await self._raw.execute(sql, *params))
+
+    async def execute_many(self, sql: str, params: Sequence[Sequence[Any]]) -> int:
+        await self._raw.executemany(sql, params)
+        return -1  # asyncpg does not tell
+
+    async def run(self, sql: str, params: Sequence[Any]) -> Answer:
+        statement = await self._raw.prepare(sql)
+        rows = await statement.fetch(*params)
+        keys = tuple(attribute.name for attribute in statement.get_attributes()) or None
+        return Answer(keys, rows, _count(statement.get_statusmsg()))
+
+    async def command(self, sql: str) -> None:
+        await self._raw.execute(sql)
+
+    async def ping(self) -> None:
+        await self._raw.execute(";")
+
+    async def close(self) -> None:
+        await self._raw.close()
+
+    def terminate(self) -> None:
+        self._raw.terminate()
+
+
+def _count(status: str | None) -> int:
+    found = _COUNT.search(status or "")
+    return int(found.group(1)) if found else -1
+
+
+class AsyncpgDriver:
+    """PostgreSQL, async."""
+
+    name = "asyncpg"
+    threaded = False
+    single = False
+
+    def __init__(self, url: URL, options: Mapping[str, Any]) -> None:
+        settings, connect_args = postgresql.split_options(options)
+        dbapi = PGDialect_asyncpg.import_dbapi()  # type: ignore[no-untyped-call]
+        self.dialect = PGDialect_asyncpg(dbapi=dbapi, **settings)  # type: ignore[no-untyped-call]
+        postgresql.assume(self.dialect)
+        self.capabilities = postgresql.capabilities("asyncpg", 32767, pipeline=False)
+        self._arguments = _read_options(url) | self._read_hosts(url) | connect_args
+        self._target = postgresql.describe_target(url)
+        self._password = url.password
+        self._known = False
+
+    def __repr__(self) -> str:
+        return f"AsyncpgDriver({self._target})"
+
+    async def connect(self) -> AsyncpgConnection:
+        """Open a connection; the first one tells the dialect about the server."""
+        failed: HoldfastError
+        try:
+            raw = await asyncpg.connect(**self._arguments)
+            await self._set_codecs(raw)
+            if not self._known:
+                await self._learn(raw)
+            return AsyncpgConnection(raw)
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError, ValueError) as error:
+            failed = postgresql.connection_failed(
+                error, target=self._target, password=self._password, sqlstate=getattr(error, "sqlstate", None)
+            )
+        raise failed
+
+    def _read_hosts(self, url: URL) -> dict[str, Any]:
+        """Read SQLAlchemy's several hosts: ``?host=a:5432&host=b:5432``."""
+        hosts, ports = self.dialect._split_multihost_from_url(url)
+        if not hosts or not ports:
+            return {}
+        return {"host": list(hosts), "port": [port or url.port or 5432 for port in ports]}
+
+    async def _set_codecs(self, raw: Any) -> None:
+        """Let JSON pass as SQLAlchemy's types expect it: text in, values out."""
+        loads = self.dialect._json_deserializer or json.loads
+        await raw.set_type_codec(
+            "json",
+            schema="pg_catalog",
+            format="binary",
+            encoder=str.encode,
+            decoder=lambda data: loads(data.decode()),
+        )
+        # jsonb has a version byte in front on the wire.
+        await raw.set_type_codec(
+            "jsonb",
+            schema="pg_catalog",
+            format="binary",
+            encoder=lambda text: b"\x01" + text.encode(),
+            decoder=lambda data: loads(data[1:].decode()),
+        )
+
+    async def _learn(self, raw: Any) -> None:
+        found = raw.get_server_version()
+        version = (found.major, found.micro)  # since 10 PostgreSQL has two numbers
+        row = await raw.fetchrow(postgresql.ASK_DEFAULTS)
+        conforming = getattr(raw.get_settings(), "standard_conforming_strings", "on") != "off"
+        postgresql.learn(self.dialect, version, row, conforming=conforming)
+        self.capabilities = postgresql.with_version(self.capabilities, version)
+        self._known = True
+
+    def translate(self, error: BaseException, sql: str, params: Sequence[Any] = ()) -> BaseException:
+        """Give the typed error for one of asyncpg's."""
+        if isinstance(error, asyncpg.InterfaceError | asyncpg.DataError) and _is_own(error):
+            return _translate_own(error, sql, params)
+        if isinstance(error, asyncpg.PostgresError):
+            return _translate(error, sql, params)
+        if isinstance(error, TimeoutError):
+            return errors.StatementTimeout(statement=sql, orig=error)
+        if isinstance(error, OSError):
+            outcome = sqlstate.outcome_of(errors.ConnectionLost, sql)
+            return errors.ConnectionLost(statement=sql, orig=error, outcome=outcome)
+        if isinstance(error, asyncpg.InternalClientError):
+            return errors.OperationalError(statement=sql, orig=error)
+        if isinstance(error, UnicodeEncodeError | OverflowError):
+            kind, position = blame(params)
+            return kind(statement=sql, orig=error, position=position)
+        return error
+
+
+def _is_own(error: BaseException) -> bool:
+    """Tell whether asyncpg raised it itself: then no server gave it a severity."""
+    return getattr(error, "severity", None) is None
+
+
+def _translate(error: Any, sql: str, params: Sequence[Any]) -> HoldfastError:
+    facts = {
+        "schema": error.schema_name,
+        "table": error.table_name,
+        "column": error.column_name,
+        "constraint": error.constraint_name,
+    }
+    position = sqlstate.read_position(error.context)
+    return sqlstate.build(
+        error, error.sqlstate or "XX000", sql=sql, params=params, position=position, facts=facts
+    )
+
+
+def _translate_own(error: BaseException, sql: str, params: Sequence[Any]) -> HoldfastError:
+    """A value that asyncpg could not encode, or a connection that is no longer open."""
+    if isinstance(error, ValueError | asyncpg.DataError):
+        kind, position = blame(params)
+        if kind is errors.WrongType:
+            position = sqlstate.read_position(str(error))
+            kind = errors.NaiveDatetime if blame_naive(params, position) else kind
+            if isinstance(error.__cause__, OverflowError):
+                kind = errors.ValueOutOfRange
+        return kind(statement=sql, orig=error, position=position)
+    outcome = sqlstate.outcome_of(errors.ConnectionLost, sql)
+    return errors.ConnectionLost(statement=sql, orig=error, outcome=outcome)
+
+
+def _read_options(url: URL) -> dict[str, Any]:
+    """Part a URL's query: libpq's names go into a DSN, asyncpg's into arguments."""
+    dsn: dict[str, str] = {}
+    arguments: dict[str, Any] = {}
+    server: dict[str, str] = {}
+    for name, given in url.query.items():
+        value = given if isinstance(given, str) else ",".join(given)
+        if name == "host":
+            continue  # the driver reads hosts, since there may be several
+        if name in _DSN_NAMES:
+            dsn[name] = value
+        elif name in _SECONDS:
+            arguments[_SECONDS[name]] = _number(name, value)
+        elif name in _INTEGERS:
+            arguments[name] = int(_number(name, value))
+        elif name in _SERVER_NAMES:
+            server[name] = value
+        elif name == "ssl":
+            dsn["sslmode"] = "require" if value.lower() in ("true", "1") else value
+        else:
+            raise BadUrl(
+                reason=f"asyncpg has no option {name!r}",
+                mend="Known options: "
+                + ", ".join(sorted(_DSN_NAMES | _SERVER_NAMES | _INTEGERS | _SECONDS.keys()))
+                + ".",
+            )
+    if server:
+        arguments["server_settings"] = server
+    arguments["dsn"] = "postgresql://?" + urlencode(dsn) if dsn else "postgresql://"
+    return arguments | _read_place(url)
+
+
+def _read_place(url: URL) -> dict[str, Any]:
+    place = {
+        "host": url.host,
+        "port": url.port,
+        "user": url.username,
+        "password": url.password,
+        "database": url.database,
+    }
+    return {name: value for name, value in place.items() if value}
+
+
+def _number(name: str, value: str) -> float:
+    try:
+        return float(value)
+    except ValueError:
+        pass
+    raise BadUrl(reason=f"the option {name!r} is no number", mend=f"Write `?{name}=10`.")

@@ -1,0 +1,81 @@
+"""What the drivers of PostgreSQL share: facts, options, and the text of a failed connection.
+
+Rule: no driver library is imported here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from sqlalchemy.dialects.postgresql.base import PGDialect
+from sqlalchemy.engine import URL
+
+from holdfast.capabilities import Capabilities, Locks
+from holdfast.drivers.sqlstate import describe
+from holdfast.errors import ConnectionFailed
+
+ASSUMED_VERSION = (12, 0)
+ASK_DEFAULTS = "SELECT current_schema(), current_setting('default_transaction_isolation')"
+_DIALECT_OPTIONS = ("json_serializer", "json_deserializer", "native_inet_types")
+
+
+def split_options(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Part options into those of the dialect and those of the driver's connect call."""
+    settings = {name: value for name, value in options.items() if name in _DIALECT_OPTIONS}
+    return settings, {name: value for name, value in options.items() if name not in settings}
+
+
+def capabilities(driver: str, max_bound_values: int, *, pipeline: bool) -> Capabilities:
+    return Capabilities(
+        server="postgresql",
+        server_version=ASSUMED_VERSION,
+        driver=driver,
+        max_bound_values=max_bound_values,
+        array_parameters=True,
+        locks=Locks(for_update=True, for_share=True, nowait=True, skip_locked=True),
+        pipeline=pipeline,
+    )
+
+
+def with_version(known: Capabilities, version: tuple[int, ...]) -> Capabilities:
+    return replace(known, server_version=version)
+
+
+def assume(dialect: PGDialect) -> None:
+    """Set what every supported server has, so that statements compile before a connection."""
+    learn(dialect, ASSUMED_VERSION, ("public", "read committed"), conforming=True)
+
+
+def learn(dialect: PGDialect, version: tuple[int, ...], defaults: Sequence[Any], *, conforming: bool) -> None:
+    """Set what ``PGDialect.initialize`` would, from what the server told."""
+    dialect.server_version_info = version
+    dialect.default_schema_name = defaults[0]
+    dialect.default_isolation_level = defaults[1].upper()
+    dialect._backslash_escapes = not conforming
+    dialect.supports_smallserial = True
+    dialect.supports_identity_columns = version >= (10,)
+    dialect._supports_drop_index_concurrently = True
+    dialect._supports_jsonb_subscripting = version >= (14,)
+    dialect.supports_virtual_generated_columns = version >= (18,)
+
+
+def describe_target(url: URL) -> str:
+    """Say where a URL points, without user and password."""
+    host = url.host or url.query.get("host") or "the local socket"
+    host = ",".join(host) if isinstance(host, tuple) else host
+    port = f":{url.port}" if url.port else ""
+    return f"{host}{port}/{url.database or ''}"
+
+
+def connection_failed(
+    error: BaseException, *, target: str, password: object, sqlstate: str | None
+) -> ConnectionFailed:
+    """Say why no connection could be opened; there are no rows yet whose values could be told."""
+    reason = describe(error, sqlstate) if sqlstate else " ".join(str(error).split())
+    if not reason or (password and str(password) in reason):
+        reason = type(error).__name__
+    return ConnectionFailed(
+        server=f"PostgreSQL at {target}", reason=reason, orig=error, sqlstate=sqlstate, target=target
+    )

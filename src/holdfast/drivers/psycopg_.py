@@ -1,0 +1,244 @@
+"""PostgreSQL through psycopg 3, blocking and async.
+
+Rule: only this file imports ``psycopg``.  Statements are compiled with native ``$1``
+placeholders and sent by raw cursors, which do not look at the text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import psycopg
+from psycopg import pq
+from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
+from sqlalchemy.engine import URL
+
+from holdfast import errors
+from holdfast.drivers import postgresql, sqlstate
+from holdfast.drivers.values import blame
+from holdfast.errors import BadUrl, HoldfastError
+from holdfast.steps import Answer
+
+_IDLE = int(pq.TransactionStatus.IDLE)
+_OPEN = (int(pq.TransactionStatus.INTRANS), int(pq.TransactionStatus.INERROR))
+_USABLE = (_IDLE, *_OPEN)
+_NAMES = frozenset(option.keyword.decode() for option in pq.Conninfo.get_defaults() if option.keyword)
+
+
+class _Base:
+    __slots__ = ("_cursor", "_pgconn", "_raw")
+
+    def __init__(self, raw: Any, cursor: Any) -> None:
+        self._raw = raw
+        self._pgconn = raw.pgconn
+        self._cursor = cursor
+
+    @property
+    def raw(self) -> Any:
+        return self._raw
+
+    @property
+    def in_transaction(self) -> bool:
+        return self._pgconn.transaction_status in _OPEN
+
+    @property
+    def usable(self) -> bool:
+        return self._pgconn.transaction_status in _USABLE
+
+    def terminate(self) -> None:
+        self._pgconn.finish()
+
+    def _answer(self, rows: Sequence[Sequence[Any]]) -> Answer:
+        keys = tuple(column.name for column in self._cursor.description)
+        return Answer(keys, rows, self._cursor.rowcount)
+
+
+class PsycopgConnection(_Base):
+    """One blocking connection, in autocommit mode."""
+
+    __slots__ = ()
+
+    def fetch(self, sql: str, params: Sequence[Any], binary: bool) -> Sequence[Sequence[Any]]:
+        cursor = self._cursor
+        cursor.execute(sql, params, binary=binary)
+        return cursor.fetchall()  # type: ignore[no-any-return]
+
+    def execute(self, sql: str, params: Sequence[Any]) -> int:
+        return self._cursor.execute(sql, params).rowcount  # type: ignore[no-any-return]
+
+    def execute_many(self, sql: str, params: Sequence[Sequence[Any]]) -> int:
+        self._cursor.executemany(sql, params)
+        return self._cursor.rowcount  # type: ignore[no-any-return]
+
+    def run(self, sql: str, params: Sequence[Any]) -> Answer:
+        cursor = self._cursor
+        cursor.execute(sql, params or None)
+        if cursor.description is None:
+            return Answer(None, (), cursor.rowcount)
+        return self._answer(cursor.fetchall())
+
+    def command(self, sql: str) -> None:
+        self._cursor.execute(sql, prepare=False)
+
+    def ping(self) -> None:
+        self._cursor.execute("", prepare=False)
+
+    def cancel(self) -> None:
+        self._raw.cancel_safe()
+
+    def close(self) -> None:
+        self._raw.close()
+
+
+class PsycopgAsyncConnection(_Base):
+    """One async connection, in autocommit mode."""
+
+    __slots__ = ()
+
+    async def fetch(self, sql: str, params: Sequence[Any], binary: bool) -> Sequence[Sequence[Any]]:
+        cursor = self._cursor
+        await cursor.execute(sql, params, binary=binary)
+        return await cursor.fetchall()  # type: ignore[no-any-return]
+
+    async def execute(self, sql: str, params: Sequence[Any]) -> int:
+        await self._cursor.execute(sql, params)
+        return self._cursor.rowcount  # type: ignore[no-any-return]
+
+    async def execute_many(self, sql: str, params: Sequence[Sequence[Any]]) -> int:
+        await self._cursor.executemany(sql, params)
+        return self._cursor.rowcount  # type: ignore[no-any-return]
+
+    async def run(self, sql: str, params: Sequence[Any]) -> Answer:
+        cursor = self._cursor
+        await cursor.execute(sql, params or None)
+        if cursor.description is None:
+            return Answer(None, (), cursor.rowcount)
+        return self._answer(await cursor.fetchall())
+
+    async def command(self, sql: str) -> None:
+        await self._cursor.execute(sql, prepare=False)
+
+    async def ping(self) -> None:
+        await self._cursor.execute("", prepare=False)
+
+    async def cancel(self) -> None:
+        await self._raw.cancel_safe()
+
+    async def close(self) -> None:
+        await self._raw.close()
+
+
+class _DriverBase:
+    name = "psycopg"
+    threaded = False
+    single = False
+
+    def __init__(self, url: URL, options: Mapping[str, Any]) -> None:
+        for name in url.query:
+            if name not in _NAMES:
+                raise BadUrl(
+                    reason=f"libpq has no option {name!r}",
+                    mend="Known options: https://www.postgresql.org/docs/current/libpq-connect.html.",
+                )
+        settings, connect_args = postgresql.split_options(options)
+        self.dialect = PGDialect_psycopg(dbapi=psycopg, paramstyle="numeric_dollar", **settings)  # type: ignore[no-untyped-call]
+        # hstore stays text, which SQLAlchemy reads; its own form needs a query per connection.
+        self.dialect._has_native_hstore = False
+        postgresql.assume(self.dialect)
+        self.capabilities = postgresql.capabilities("psycopg", 65535, pipeline=pq.version() >= 140000)
+        _, self._arguments = self.dialect.create_connect_args(url)  # type: ignore[no-untyped-call]
+        self._arguments |= {**connect_args, "autocommit": True}
+        self._target = postgresql.describe_target(url)
+        self._password = url.password
+        self._known = False
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._target})"
+
+    def _learn(self, raw: Any, row: Sequence[Any]) -> None:
+        number = raw.pgconn.server_version
+        version = (number // 10000, number % 10000)
+        strings = raw.pgconn.parameter_status(b"standard_conforming_strings")
+        postgresql.learn(self.dialect, version, row, conforming=strings != b"off")
+        self.capabilities = postgresql.with_version(self.capabilities, version)
+        self._known = True
+
+    def _fail(self, error: BaseException) -> HoldfastError:
+        return postgresql.connection_failed(
+            error, target=self._target, password=self._password, sqlstate=getattr(error, "sqlstate", None)
+        )
+
+    def translate(self, error: BaseException, sql: str, params: Sequence[Any] = ()) -> BaseException:
+        """Give the typed error for one of psycopg's."""
+        if isinstance(error, psycopg.Error):
+            return _translate(error, sql, params)
+        if isinstance(error, UnicodeEncodeError | OverflowError):
+            kind, position = blame(params)
+            if kind is errors.WrongType:
+                kind = errors.DataError
+            return kind(statement=sql, orig=error, position=position)
+        return error
+
+
+class PsycopgDriver(_DriverBase):
+    """PostgreSQL, blocking."""
+
+    def connect(self) -> PsycopgConnection:
+        """Open a connection; the first one tells the dialect about the server."""
+        failed: HoldfastError
+        try:
+            raw = psycopg.connect(**self._arguments)
+            connection = PsycopgConnection(raw, psycopg.RawCursor(raw))
+            if not self._known:
+                self._learn(raw, connection.fetch(postgresql.ASK_DEFAULTS, (), False)[0])
+            return connection
+        except (psycopg.Error, OSError) as error:
+            failed = self._fail(error)
+        raise failed
+
+
+class PsycopgAsyncDriver(_DriverBase):
+    """PostgreSQL, async."""
+
+    async def connect(self) -> PsycopgAsyncConnection:
+        """Open a connection; the first one tells the dialect about the server."""
+        failed: HoldfastError
+        try:
+            raw = await psycopg.AsyncConnection.connect(**self._arguments)
+            connection = PsycopgAsyncConnection(raw, psycopg.AsyncRawCursor(raw))
+            if not self._known:
+                self._learn(raw, (await connection.fetch(postgresql.ASK_DEFAULTS, (), False))[0])
+            return connection
+        except (psycopg.Error, OSError) as error:
+            failed = self._fail(error)
+        raise failed
+
+
+def _translate(error: psycopg.Error, sql: str, params: Sequence[Any]) -> HoldfastError:
+    if error.sqlstate is None:
+        return _translate_own(error, sql, params)
+    diag = error.diag
+    facts = {
+        "schema": diag.schema_name,
+        "table": diag.table_name,
+        "column": diag.column_name,
+        "constraint": diag.constraint_name,
+    }
+    position = sqlstate.read_position(diag.context)
+    return sqlstate.build(error, error.sqlstate, sql=sql, params=params, position=position, facts=facts)
+
+
+def _translate_own(error: psycopg.Error, sql: str, params: Sequence[Any]) -> HoldfastError:
+    """What psycopg says itself has no SQLSTATE: its class and the values tell."""
+    if isinstance(error, psycopg.OperationalError):
+        outcome = sqlstate.outcome_of(errors.ConnectionLost, sql)
+        return errors.ConnectionLost(statement=sql, orig=error, outcome=outcome)
+    if isinstance(error, psycopg.DataError):
+        kind, position = blame(params)
+        return kind(statement=sql, orig=error, position=position)
+    if isinstance(error, psycopg.ProgrammingError) and params:
+        return errors.WrongType(statement=sql, orig=error)
+    if isinstance(error, psycopg.InterfaceError):
+        return errors.ConnectionLost(statement=sql, orig=error)
+    return errors.ProgrammingError(statement=sql, orig=error)

@@ -1,0 +1,67 @@
+"""What happens off the fast road: a row for an object that the session already holds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+from weakref import ref
+
+from holdfast.model import BATCH, RAW, Batch, Direction, Mapper, Relation
+from holdfast.model import make_collection
+
+
+def meet(
+    instance: Any, member: ref[Any], batch: Batch, names: Sequence[str], values: Sequence[Any], refresh: bool
+) -> None:
+    """Give an object what a new row brings.
+
+    What was not loaded is filled in.  Loaded values stay, unless the row is fresher than they are: it was read for
+    an update, or in a later transaction.  What the user changed always stays.
+    """
+    held = instance.__dict__
+    old = held.get(BATCH)
+    if old is batch:
+        return
+    mapper = batch.mapper
+    assert mapper is not None
+    stale = refresh or old is None or old.epoch != batch.epoch
+    changed = batch.session.changed_names(instance)
+    for name, value in zip(names, values, strict=True):
+        key = RAW + name if name in mapper.mutable else name
+        if key not in held and name not in held:
+            held[key] = value
+        elif stale and name not in changed and name not in mapper.primary_key:
+            _renew(held, mapper, name, key, value, changed)
+    held[BATCH] = batch
+    batch.members.append(member)
+
+
+def _renew(
+    held: dict[str, Any], mapper: Mapper, name: str, key: str, value: Any, changed: Any
+) -> None:
+    if key != name:
+        if held.get(key) != value:
+            held.pop(name, None)
+        held[key] = value
+        return
+    if held.get(name) != value:
+        _forget_targets(held, mapper, name, changed)
+    held[name] = value
+
+
+def _forget_targets(held: dict[str, Any], mapper: Mapper, name: str, changed: Any) -> None:
+    """A foreign key has another value: the object it led to is not the one it leads to."""
+    column = mapper.columns[name]
+    for relation in mapper.relations.values():
+        if relation.direction is Direction.MANY_TO_ONE and relation.name not in changed:
+            if any(local is column for local, _ in relation.pairs):
+                held.pop(relation.name, None)
+
+
+def start_collection(instance: Any, relation: Relation) -> Any:
+    """The collection a joined row fills; a throw-away list where the object's own is already loaded."""
+    held = instance.__dict__
+    if relation.name in held:
+        return make_collection(instance, relation)
+    collection = held[relation.name] = make_collection(instance, relation)
+    return collection

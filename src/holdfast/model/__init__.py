@@ -1,0 +1,105 @@
+"""What a user declares: columns, relations, mixins, and the mappers made of them."""
+
+from .attributes import ColumnAttribute, RelationAttribute
+from .base import DeclarativeBase
+from .columns import InstrumentedAttribute, Mapped, MappedColumn, mapped_column
+from .declared_attr import declared_attr
+from .joins import foreign, join_condition, remote
+from .later import (
+    DynamicMapped,
+    MappedAsDataclass,
+    WriteOnlyMapped,
+    association_proxy,
+    backref,
+    column_property,
+    composite,
+    declarative_base,
+    deferred,
+    hybrid_method,
+    hybrid_property,
+    query_expression,
+    synonym,
+)
+from .mapper import ENTITY, Direction, Mapper, Relation
+from .registry import Registry, configure, is_mapped, mapper_of, mapper_of_entity
+from .relationships import Relationship, relationship
+from .tracking import (
+    BATCH,
+    DETACHED,
+    MISSING,
+    RAW,
+    Batch,
+    InstrumentedList,
+    InstrumentedSet,
+    Tracked,
+    contains,
+    install,
+    make_collection,
+    read_missing,
+    session_of,
+    unknown_attribute,
+)
+from .types import AwareDateTime, NaiveDateTime
+
+registry = Registry
+
+__all__ = [
+    "BATCH",
+    "DETACHED",
+    "ENTITY",
+    "MISSING",
+    "RAW",
+    "AwareDateTime",
+    "Batch",
+    "Batch",
+    "ColumnAttribute",
+    "DeclarativeBase",
+    "Direction",
+    "DynamicMapped",
+    "InstrumentedAttribute",
+    "InstrumentedList",
+    "InstrumentedSet",
+    "InstrumentedList",
+    "InstrumentedSet",
+    "Mapped",
+    "MappedAsDataclass",
+    "MappedColumn",
+    "Mapper",
+    "NaiveDateTime",
+    "Registry",
+    "Relation",
+    "RelationAttribute",
+    "Relationship",
+    "Tracked",
+    "WriteOnlyMapped",
+    "association_proxy",
+    "backref",
+    "column_property",
+    "composite",
+    "configure",
+    "contains",
+    "contains",
+    "declarative_base",
+    "declared_attr",
+    "deferred",
+    "foreign",
+    "hybrid_method",
+    "hybrid_property",
+    "install",
+    "is_mapped",
+    "join_condition",
+    "make_collection",
+    "make_collection",
+    "mapped_column",
+    "mapper_of",
+    "mapper_of_entity",
+    "query_expression",
+    "read_missing",
+    "registry",
+    "relationship",
+    "remote",
+    "session_of",
+    "synonym",
+    "unknown_attribute",
+    "unknown_attribute",
+]

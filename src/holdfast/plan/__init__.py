@@ -1,0 +1,29 @@
+"""Statements made ready to send: SQL text, parameters, the shape of rows; and the cache that keeps them."""
+
+from .backend import ArrayEncoder, Backend, plain_arrays
+from .build import adapt, build_plan, entity_of
+from .cache import PlanCache
+from .ddl import EXISTING, create_statements, drop_statements
+from .plan import ColumnSlot, EntitySlot, JoinSlot, Plan, Slot
+from .types import bind_processor, has_binary_form, result_processor
+
+__all__ = [
+    "EXISTING",
+    "ArrayEncoder",
+    "Backend",
+    "ColumnSlot",
+    "EntitySlot",
+    "JoinSlot",
+    "Plan",
+    "PlanCache",
+    "Slot",
+    "adapt",
+    "bind_processor",
+    "create_statements",
+    "drop_statements",
+    "build_plan",
+    "entity_of",
+    "has_binary_form",
+    "plain_arrays",
+    "result_processor",
+]

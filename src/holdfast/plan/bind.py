@@ -1,0 +1,116 @@
+"""From the bound parameters of a statement to the driver's positional parameters.
+
+The usual statement gets a generated function that reads each value by its place in the cache key.  A statement
+with IN lists, or with values given by name, takes the general road through SQLAlchemy's own expansion.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.elements import BindParameter
+
+from holdfast.errors import InvalidRequestError
+
+from .plan import Bind
+from .types import bind_processor
+
+
+def make_bind(compiled: SQLCompiler, listed: Sequence[BindParameter[Any]]) -> Bind:
+    """A function from (bound parameters, values by name) to (SQL, positional parameters)."""
+    general = _general_bind(compiled, listed)
+    if compiled.post_compile_params or compiled.literal_execute_params or compiled.insert_prefetch:
+        return general
+    if compiled.update_prefetch:
+        return general
+    places = _places(compiled, listed)
+    quick = _quick_reader(compiled, places)
+    sql = compiled.string
+    required = any(b.required for b in compiled.binds.values())
+
+    def bind(bound: Sequence[Any], named: Mapping[str, Any] | None) -> tuple[str, Sequence[Any]]:
+        if named or required:
+            return general(bound, named)
+        return sql, quick(bound)
+
+    return bind
+
+
+def _places(compiled: SQLCompiler, listed: Sequence[BindParameter[Any]]) -> dict[str, int]:
+    """The place in the cache key's list for each name in the compiled statement."""
+    by_key = {bound.key: index for index, bound in enumerate(listed)}
+    places: dict[str, int] = {}
+    for bound, name in compiled.bind_names.items():
+        for relative in bound._cloned_set:
+            if relative.key in by_key:
+                places[name] = by_key[relative.key]
+                break
+    return places
+
+
+def _quick_reader(compiled: SQLCompiler, places: Mapping[str, int]) -> Any:
+    values: dict[str, Any] = {}
+    parts = []
+    for number, name in enumerate(compiled.positiontup or ()):
+        bound = compiled.binds[name]
+        if name in places:
+            text = f"b[{places[name]}].effective_value"
+        else:
+            values[f"k{number}"] = bound.effective_value
+            text = f"k{number}"
+        processor = bind_processor(bound.type, compiled.dialect)
+        if processor is not None:
+            values[f"p{number}"] = processor
+            text = f"p{number}({text})"
+        parts.append(text)
+    source = f"lambda b: ({', '.join(parts)}{',' if parts else ''})"
+    return eval(source, values)
+
+
+def _general_bind(compiled: SQLCompiler, listed: Sequence[BindParameter[Any]]) -> Bind:
+    places = _places(compiled, listed)
+    prefetch = [*compiled.insert_prefetch, *compiled.update_prefetch]
+    names_of = {bound.key: name for bound, name in compiled.bind_names.items()}
+
+    def bind(bound: Sequence[Any], named: Mapping[str, Any] | None) -> tuple[str, Sequence[Any]]:
+        values = _collect(compiled, places, bound, named or {})
+        for column in prefetch:
+            key = names_of.get(column.key, column.key)
+            if named is None or column.key not in named:
+                values[key] = _default_value(column, bool(compiled.insert_prefetch))
+        state = compiled._process_parameters_for_postcompile(values)
+        processors = {**compiled._bind_processors, **state.processors}
+        ordered = [
+            values[name] if (processor := processors.get(name)) is None else processor(values[name])
+            for values in (state.parameters,)
+            for name in state.positiontup or ()
+        ]
+        return state.statement, ordered
+
+    return bind
+
+
+def _collect(
+    compiled: SQLCompiler, places: Mapping[str, int], bound: Sequence[Any], named: Mapping[str, Any]
+) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for parameter, name in compiled.bind_names.items():
+        if parameter.key in named:
+            values[name] = named[parameter.key]
+        elif name in places:
+            values[name] = bound[places[name]].effective_value
+        elif parameter.required:
+            raise InvalidRequestError(
+                f"The statement has a parameter {parameter.key!r} and no value for it.",
+                mend=f"Give it: execute(statement, {{{parameter.key!r}: ...}}).",
+            )
+        else:
+            values[name] = parameter.effective_value
+    return values
+
+
+def _default_value(column: Any, inserting: bool) -> Any:
+    default = column.default if inserting else column.onupdate
+    return default.arg(None) if default.is_callable else default.arg

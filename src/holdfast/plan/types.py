@@ -1,0 +1,75 @@
+"""How a dialect turns values into parameters and columns into values.
+
+SQLAlchemy's types ask for the driver's type code when a row arrives.  We ask once, when the plan is
+made, so the few types whose answer depends on that code are settled here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Any
+
+from sqlalchemy import types as sqltypes
+from sqlalchemy.engine import Dialect
+from sqlalchemy.types import TypeEngine
+
+Processor = Callable[[Any], Any]
+
+_KNOWN_BINARY = (
+    sqltypes.Integer,
+    sqltypes.String,
+    sqltypes.Boolean,
+    sqltypes.Numeric,
+    sqltypes.DateTime,
+    sqltypes.Date,
+    sqltypes.Time,
+    sqltypes.Interval,
+    sqltypes.Uuid,
+    sqltypes.LargeBinary,
+    sqltypes.JSON,
+)
+
+
+def result_processor(type_: TypeEngine[Any], dialect: Dialect) -> Processor | None:
+    """What turns a driver's value into the Python value; None when they are the same."""
+    inner = type_.dialect_impl(dialect)
+    if dialect.name == "postgresql" and isinstance(inner, sqltypes.Numeric):
+        return _number_processor(inner)
+    return type_._cached_result_processor(dialect, None)
+
+
+def _number_processor(type_: sqltypes.Numeric[Any]) -> Processor | None:
+    """PostgreSQL gives numeric as Decimal and double precision as float, whatever was asked for."""
+    if type_.asdecimal:
+        return _to_decimal if isinstance(type_, sqltypes.Float) else None
+    return _to_float
+
+
+def _to_decimal(value: Any) -> Any:
+    return Decimal(repr(value)) if type(value) is float else value
+
+
+def _to_float(value: Any) -> Any:
+    return float(value) if type(value) is Decimal else value
+
+
+def bind_processor(type_: TypeEngine[Any], dialect: Dialect) -> Processor | None:
+    """What turns a Python value into the driver's parameter; None when they are the same."""
+    return type_._cached_bind_processor(dialect)
+
+
+def has_binary_form(type_: TypeEngine[Any], dialect: Dialect) -> bool:
+    """Whether the type's binary wire form is one that every driver reads."""
+    impl = type_.dialect_impl(dialect)
+    if isinstance(impl, sqltypes.TypeDecorator):
+        impl = impl.impl_instance
+    if isinstance(impl, sqltypes.Enum):
+        return not impl.native_enum
+    return isinstance(impl, _KNOWN_BINARY)
+
+
+def is_mutable(type_: TypeEngine[Any]) -> bool:
+    """Whether values of the type can change in place."""
+    impl = type_.impl_instance if isinstance(type_, sqltypes.TypeDecorator) else type_
+    return isinstance(impl, (sqltypes.JSON, sqltypes.ARRAY, sqltypes.PickleType))

@@ -1,0 +1,65 @@
+"""What both shells of the pool share.
+
+Rule: no waiting and no connecting here.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any, Protocol
+from weakref import WeakSet
+
+from holdfast.errors import PoolTimeout
+from holdfast.pool.settings import PoolSettings
+from holdfast.pool.state import PoolState, PoolStats
+
+
+class _Forkable(Protocol):
+    def start_over(self) -> None: ...
+
+
+_inherited: list[Any] = []
+_pools: WeakSet[Any] = WeakSet()
+_hooked: list[bool] = []
+
+
+def start_over_after_fork(pool: _Forkable) -> None:
+    """Let a pool begin anew in a forked child; asking for the process's number at each loan costs more."""
+    _pools.add(pool)
+    if not _hooked and hasattr(os, "register_at_fork"):
+        _hooked.append(True)
+        os.register_at_fork(after_in_child=_start_over_all)
+
+
+def _start_over_all() -> None:
+    for pool in list(_pools):
+        pool.start_over()
+
+
+def forget(state: PoolState) -> None:
+    """Keep the connections of another process or loop alive for ever, and never use them.
+
+    To finalize one would speak to the server on a socket that the parent still uses, and SQLite's
+    locks are lost for the whole process when any descriptor of the file is closed:
+    https://www.sqlite.org/howtocorrupt.html#_carrying_an_open_database_across_a_fork_
+    """
+    _inherited.extend(state.idle)
+    _inherited.extend(state.lent)
+
+
+def timed_out(stats: PoolStats, settings: PoolSettings, *, single: bool) -> PoolTimeout:
+    """Say who is in the way, and what to do."""
+    mend = None
+    if single:
+        mend = (
+            "A SQLite database in memory has one connection: end the other session's transaction"
+            " first, or use a file, `Database('sqlite:///app.db')`."
+        )
+    return PoolTimeout(
+        mend=mend,
+        seconds=settings.pool_timeout,
+        in_use=stats.in_use,
+        waiting=stats.waiting,
+        pool_size=settings.pool_size,
+        max_overflow=settings.max_overflow,
+    )

@@ -1,0 +1,174 @@
+"""The statement that users write: SQLAlchemy Core's ``Select``, with joins along relationships.
+
+Nothing here executes or compiles.  ``Select`` adds two things to Core's: ``join`` takes a relationship, and
+``from_statement`` reads objects from any statement that gives their columns.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Self, TypeVar, TypeVarTuple, Unpack, overload
+
+import sqlalchemy as sa
+from sqlalchemy.sql.selectable import TypedReturnsRows
+from sqlalchemy.sql.util import ClauseAdapter
+
+from holdfast.errors import InvalidRequestError
+from holdfast.model import Direction, RelationAttribute, join_condition
+
+if TYPE_CHECKING:
+    from sqlalchemy.sql._typing import _TypedColumnClauseArgument as _Entity
+
+Ts = TypeVarTuple("Ts")
+T0 = TypeVar("T0", bound=Any)
+T1 = TypeVar("T1", bound=Any)
+T2 = TypeVar("T2", bound=Any)
+T3 = TypeVar("T3", bound=Any)
+T4 = TypeVar("T4", bound=Any)
+T5 = TypeVar("T5", bound=Any)
+T6 = TypeVar("T6", bound=Any)
+T7 = TypeVar("T7", bound=Any)
+
+
+class Select(sa.Select[Unpack[Ts]]):
+    """A SELECT over tables, mapped classes, or both."""
+
+    inherit_cache = True
+
+    def join(
+        self, target: Any, onclause: Any = None, *, isouter: bool = False, full: bool = False
+    ) -> Self:
+        """Join a relationship (``User.posts``), a class, or a table, with an ON clause or without.
+
+        A many-to-many relationship joins its secondary table under an alias, then the target.
+        """
+        if isinstance(target, RelationAttribute):
+            return self._join_relation(target, None, onclause, isouter, full)
+        if isinstance(onclause, RelationAttribute):
+            return self._join_relation(onclause, target, None, isouter, full)
+        return super().join(target, onclause, isouter=isouter, full=full)
+
+    def outerjoin(self, target: Any, onclause: Any = None, *, full: bool = False) -> Self:
+        """Join as `join` does, keeping rows without a match."""
+        return self.join(target, onclause, isouter=True, full=full)
+
+    def join_from(
+        self, from_: Any, target: Any, onclause: Any = None, *, isouter: bool = False, full: bool = False
+    ) -> Self:
+        """Join with the left side named."""
+        if isinstance(target, RelationAttribute):
+            return self._join_relation(target, None, onclause, isouter, full)
+        if isinstance(onclause, RelationAttribute):
+            return self._join_relation(onclause, target, None, isouter, full)
+        return super().join_from(from_, target, onclause, isouter=isouter, full=full)
+
+    def outerjoin_from(self, from_: Any, target: Any, onclause: Any = None, *, full: bool = False) -> Self:
+        """Outer join with the left side named."""
+        return self.join_from(from_, target, onclause, isouter=True, full=full)
+
+    def _join_relation(
+        self, attribute: RelationAttribute, target: Any, onclause: Any, isouter: bool, full: bool
+    ) -> Self:
+        relation, source = attribute.relation, attribute.source
+        if target is None:
+            target = attribute.target if attribute.target is not None else relation.target.entity
+        while not isinstance(target, sa.FromClause):
+            target = target.__clause_element__()
+        if hash(target) == hash(source):
+            raise InvalidRequestError(
+                f"{relation.parent.name}.{relation.name} joins {relation.parent.name} to itself.",
+                mend=f"Name the other side: other = aliased({relation.target.name}); "
+                f".join(other, {relation.parent.name}.{relation.name}).",
+            )
+        if relation.direction is Direction.MANY_TO_MANY:
+            assert relation.secondary is not None
+            secondary = relation.secondary.alias()
+            first, second = join_condition(relation, source, target, secondary)
+            joined = super().join_from(source, secondary, first, isouter=isouter, full=full)
+            condition = sa.and_(second, *_criteria_on(attribute, target))
+            return sa.Select.join_from(joined, secondary, target, condition, isouter=isouter, full=full)
+        first, _ = join_condition(relation, source, target, None)
+        extra = _criteria_on(attribute, target)
+        if onclause is not None:
+            extra = (*extra, onclause)
+        condition = sa.and_(first, *extra) if extra else first
+        return super().join_from(source, target, condition, isouter=isouter, full=full)
+
+    def from_statement(self, statement: Any) -> FromStatement[Unpack[Ts]]:
+        """Read what this SELECT names from another statement: text with columns, a union, a RETURNING."""
+        return FromStatement(self._raw_columns, statement)
+
+
+class FromStatement(TypedReturnsRows[Unpack[Ts]], sa.ClauseElement):
+    """Entities read from a statement that somebody else wrote."""
+
+    __visit_name__ = "holdfast_from_statement"
+    inherit_cache = False
+
+    def __init__(self, entities: Any, statement: Any) -> None:
+        self._raw_columns = list(entities)
+        self.statement = statement if not isinstance(statement, str) else sa.text(statement)
+
+    def _gen_cache_key(self, anon_map: Any, bindparams: list[Any]) -> tuple[Any, ...] | None:
+        inner = self.statement._gen_cache_key(anon_map, bindparams)
+        if inner is None:
+            return None
+        entities = tuple(c._gen_cache_key(anon_map, bindparams) for c in self._raw_columns)
+        options = tuple(o._gen_cache_key(anon_map, bindparams) for o in self._with_options)
+        return (FromStatement, entities, inner, options)
+
+
+@overload
+def select(e0: _Entity[T0], /) -> Select[T0]: ...
+@overload
+def select(e0: _Entity[T0], e1: _Entity[T1], /) -> Select[T0, T1]: ...
+@overload
+def select(e0: _Entity[T0], e1: _Entity[T1], e2: _Entity[T2], /) -> Select[T0, T1, T2]: ...
+@overload
+def select(
+    e0: _Entity[T0], e1: _Entity[T1], e2: _Entity[T2], e3: _Entity[T3], /
+) -> Select[T0, T1, T2, T3]: ...
+@overload
+def select(
+    e0: _Entity[T0], e1: _Entity[T1], e2: _Entity[T2], e3: _Entity[T3], e4: _Entity[T4], /
+) -> Select[T0, T1, T2, T3, T4]: ...
+@overload
+def select(
+    e0: _Entity[T0], e1: _Entity[T1], e2: _Entity[T2], e3: _Entity[T3], e4: _Entity[T4], e5: _Entity[T5], /
+) -> Select[T0, T1, T2, T3, T4, T5]: ...
+@overload
+def select(
+    e0: _Entity[T0],
+    e1: _Entity[T1],
+    e2: _Entity[T2],
+    e3: _Entity[T3],
+    e4: _Entity[T4],
+    e5: _Entity[T5],
+    e6: _Entity[T6],
+    /,
+) -> Select[T0, T1, T2, T3, T4, T5, T6]: ...
+@overload
+def select(
+    e0: _Entity[T0],
+    e1: _Entity[T1],
+    e2: _Entity[T2],
+    e3: _Entity[T3],
+    e4: _Entity[T4],
+    e5: _Entity[T5],
+    e6: _Entity[T6],
+    e7: _Entity[T7],
+    /,
+) -> Select[T0, T1, T2, T3, T4, T5, T6, T7]: ...
+@overload
+def select(*entities: Any) -> Select[Unpack[tuple[Any, ...]]]: ...
+def select(*entities: Any) -> Any:
+    """Select mapped classes, columns, and expressions: ``select(User).where(User.name == "Ada")``."""
+    return Select(*entities)
+
+
+def _criteria_on(attribute: RelationAttribute, target: Any) -> tuple[Any, ...]:
+    """The criteria of ``User.posts.and_(...)``, said of the selectable that is joined."""
+    table = attribute.relation.target.table
+    if not attribute.extra or hash(target) == hash(table):
+        return attribute.extra
+    adapter = ClauseAdapter(target)
+    return tuple(adapter.traverse(criterion) for criterion in attribute.extra)

@@ -1,0 +1,105 @@
+"""Carrying out one operation on one connection, blocking.
+
+Rule: an error is thrown into the generator *outside* the ``except`` that caught it, so that our
+error has neither cause nor context: the driver's text may quote a user's values.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from time import perf_counter
+from typing import Any, TypeVar
+
+from holdfast.errors import HoldfastError
+from holdfast.observe import Observers, StatementEnded, StatementFailed, StatementStarted
+from holdfast.runner.protocol import Translate
+from holdfast.steps import Answer, Operation, Step
+
+T = TypeVar("T")
+Perform = Callable[[Step], Any]
+sql_log = logging.getLogger("holdfast.sql")
+
+
+def drive(
+    operation: Operation[T],
+    step: Step,
+    translate: Translate,
+    connection: Any = None,
+    perform: Perform | None = None,
+) -> T:
+    """Carry out an operation from this step on; answers what it returns.
+
+    Steps meet the connection directly, or ``perform`` where something stands between.
+    """
+    send = operation.send
+    while True:
+        failure: BaseException | None = None
+        answer: Any = None
+        try:
+            answer = step.perform(connection) if perform is None else perform(step)
+        except BaseException as error:
+            failure = to_throw(error, step, translate)
+        try:
+            step = send(answer) if failure is None else operation.throw(failure)
+        except StopIteration as done:
+            return done.value  # type: ignore[no-any-return]
+
+
+def to_throw(error: BaseException, step: Step, translate: Translate) -> BaseException:
+    """Give what the generator shall see instead of a driver's exception."""
+    if isinstance(error, HoldfastError) or not isinstance(error, Exception):
+        return error
+    return translate(error, step.sql, getattr(step, "params", ()))
+
+
+class Teller:
+    """Tells observers and the log what is done; without both it is not in the way."""
+
+    __slots__ = ("echo", "observers")
+
+    def __init__(self, observers: Observers, echo: bool | str) -> None:
+        self.observers = observers
+        self.echo = echo
+
+    @property
+    def active(self) -> bool:
+        return bool(self.echo) or self.observers.active
+
+    def started(self, step: Step) -> float:
+        if self.echo:
+            sql_log.info("%s", step.sql)
+        if self.observers.active:
+            self.observers.emit(StatementStarted(step.sql))
+        return perf_counter()
+
+    def ended(self, step: Step, answer: Any, start: float) -> None:
+        if self.observers.active:
+            self.observers.emit(StatementEnded(step.sql, _rowcount(answer), perf_counter() - start))
+
+    def failed(self, step: Step, error: BaseException, start: float) -> None:
+        if self.observers.active:
+            self.observers.emit(StatementFailed(step.sql, error, perf_counter() - start))
+
+    def tell(self, step: Step, connection: Any, translate: Translate) -> Any:
+        """Carry out a step and tell of it."""
+        start = self.started(step)
+        failure: BaseException | None = None
+        answer: Any = None
+        try:
+            answer = step.perform(connection)
+        except BaseException as error:
+            failure = to_throw(error, step, translate)
+        if failure is not None:
+            self.failed(step, failure, start)
+            raise failure
+        self.ended(step, answer, start)
+        return answer
+
+
+def _rowcount(answer: Any) -> int:
+    if isinstance(answer, int):
+        return answer
+    if isinstance(answer, Answer):
+        return answer.rowcount if answer.keys is None else len(answer.rows)
+    return -1 if answer is None else len(answer)

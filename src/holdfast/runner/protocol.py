@@ -1,0 +1,40 @@
+"""What a runner needs of a connection and of a pool.
+
+Rule: only shapes stand here, so that runners know neither drivers nor pools.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from holdfast.steps import Port
+
+Translate = Callable[[BaseException, str, Sequence[Any]], BaseException]
+
+
+class Lent(Port, Protocol):
+    """A connection that a pool lends."""
+
+    @property
+    def in_transaction(self) -> bool: ...
+    @property
+    def usable(self) -> bool: ...
+
+
+class Lender(Protocol):
+    """A blocking pool."""
+
+    def acquire(self) -> Any: ...
+    def release(self, connection: Any, *, discard: bool = False) -> None: ...
+
+
+class AsyncLender(Protocol):
+    """An async pool."""
+
+    async def acquire(self) -> Any: ...
+    async def release(self, connection: Any, *, discard: bool = False) -> None: ...
+
+    def abandon(self, connection: Any) -> None:
+        """Cut a connection at once, without waiting."""
+        ...

@@ -1,0 +1,217 @@
+"""Runs the operations of an async session for a blocking driver, each in one hop to a thread.
+
+Rule: a connection has a thread of its own, and everything it does happens there.  An operation
+crosses once: one put into a queue, one call back into the loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from queue import SimpleQueue
+from threading import Thread
+from typing import Any, TypeVar
+
+from holdfast.observe import Observers
+from holdfast.runner.drive import Teller, drive
+from holdfast.runner.protocol import AsyncLender, Translate
+from holdfast.steps import Command, Operation, Step
+
+T = TypeVar("T")
+
+
+class Worker:
+    """A blocking connection and its thread."""
+
+    __slots__ = ("_jobs", "_thread", "connection")
+
+    def __init__(self) -> None:
+        self._jobs: SimpleQueue[Job | None] = SimpleQueue()
+        self._thread = Thread(target=_work, args=(self._jobs,), name="holdfast-worker", daemon=True)
+        self.connection: Any = None
+
+    def __repr__(self) -> str:
+        return f"Worker({self.connection!r})"
+
+    @classmethod
+    async def open(cls, connect: Callable[[], Any]) -> Worker:
+        """Start a thread and open a connection on it."""
+        worker = cls()
+        worker._thread.start()
+        try:
+            worker.connection = await worker.call(connect)
+        except BaseException:
+            worker._jobs.put(None)
+            raise
+        return worker
+
+    @property
+    def in_transaction(self) -> bool:
+        return bool(self.connection.in_transaction)
+
+    @property
+    def usable(self) -> bool:
+        return bool(self.connection.usable)
+
+    async def call(self, work: Callable[[], T]) -> T:
+        """Run a function on the thread; a cancellation interrupts it and waits for its end."""
+        loop = asyncio.get_running_loop()
+        return await self.run(Job(work, loop, loop.create_future()))  # type: ignore[no-any-return]
+
+    async def run(self, job: Job) -> Any:
+        self._jobs.put(job)
+        try:
+            return await job.future
+        except asyncio.CancelledError:
+            await self._stop(job)
+            raise
+
+    async def _stop(self, job: Job) -> None:
+        """Interrupt the statement under way and wait until the thread has come back."""
+        job.cancelled = True
+        if self.connection is not None:
+            self.connection.cancel()
+        while not job.ended:
+            job.future = job.loop.create_future()
+            with suppress(asyncio.CancelledError):
+                await job.future
+
+    async def ping(self) -> None:
+        await self.call(self.connection.ping)
+
+    async def command(self, sql: str) -> None:
+        await self.call(lambda: self.connection.command(sql))
+
+    async def close(self) -> None:
+        """Close the connection and end the thread."""
+        try:
+            await self.call(self.connection.close)
+        finally:
+            self._jobs.put(None)
+
+    def terminate(self) -> None:
+        """Let the thread close the connection when it can; nobody waits."""
+        self.connection.cancel()
+        self._jobs.put(Job(self.connection.close, None, None))
+        self._jobs.put(None)
+
+
+class Job:
+    """A function on its way through a thread, and the future that waits for it."""
+
+    __slots__ = ("cancelled", "ended", "error", "future", "loop", "value", "work")
+
+    def __init__(self, work: Callable[[], Any], loop: Any, future: Any) -> None:
+        self.work = work
+        self.loop = loop
+        self.future = future
+        self.cancelled = False
+        self.ended = False
+        self.value: Any = None
+        self.error: BaseException | None = None
+
+    def deliver(self) -> None:
+        """Hand the end to whoever waits; runs on the loop."""
+        self.ended = True
+        future = self.future
+        if future.done():
+            return
+        if self.cancelled or self.error is None:
+            future.set_result(self.value)
+        else:
+            future.set_exception(self.error)
+
+
+def _work(jobs: SimpleQueue[Job | None]) -> None:
+    while (job := jobs.get()) is not None:
+        try:
+            job.value = job.work()
+        except BaseException as error:
+            job.error = error
+        if job.loop is not None:
+            with suppress(RuntimeError):  # the loop was closed; nobody waits
+                job.loop.call_soon_threadsafe(job.deliver)
+        del job
+
+
+class AsyncThreadRunner:
+    """Carries out the operations of one async session on the thread of its connection."""
+
+    __slots__ = ("_pool", "_teller", "_translate", "connection")
+
+    def __init__(
+        self,
+        pool: AsyncLender,
+        translate: Translate,
+        observers: Observers | None = None,
+        *,
+        echo: bool | str = False,
+    ) -> None:
+        self._pool = pool
+        self._translate = translate
+        self._teller = Teller(observers if observers is not None else Observers(), echo)
+        self.connection: Worker | None = None
+
+    def __repr__(self) -> str:
+        return f"AsyncThreadRunner(connection={self.connection!r})"
+
+    async def __call__(self, operation: Operation[T]) -> T:
+        """Carry out an operation in one hop; answers what it returns, raises what it raises."""
+        try:
+            step = operation.send(None)
+            while self.connection is None:
+                failure = None if _is_cleanup(step) else await self._borrow()
+                if self.connection is None:
+                    step = operation.send(None) if failure is None else operation.throw(failure)
+        except StopIteration as done:
+            return done.value  # type: ignore[no-any-return]
+        worker = self.connection
+        try:
+            return await worker.run(self._job(worker, operation, step))  # type: ignore[no-any-return]
+        finally:
+            if not worker.in_transaction:
+                self.connection = None
+                await self._pool.release(worker, discard=not worker.usable)
+
+    async def _borrow(self) -> BaseException | None:
+        try:
+            self.connection = await self._pool.acquire()
+        except BaseException as error:
+            return error
+        return None
+
+    def _job(self, worker: Worker, operation: Operation[Any], step: Step) -> Job:
+        translate, connection = self._translate, worker.connection
+        tell = self._teller.tell if self._teller.active else None
+
+        def perform(step: Step) -> Any:
+            if job.cancelled and not _is_cleanup(step):
+                raise asyncio.CancelledError
+            if tell is not None:
+                return tell(step, connection, translate)
+            return step.perform(connection)
+
+        loop = asyncio.get_running_loop()
+        job = Job(lambda: drive(operation, step, translate, perform=perform), loop, loop.create_future())
+        return job
+
+    async def close(self) -> None:
+        """Roll back what is open and give the connection back."""
+        worker, self.connection = self.connection, None
+        if worker is None:
+            return
+        with suppress(Exception):
+            if worker.in_transaction:
+                await worker.command("ROLLBACK")
+        await self._pool.release(worker, discard=worker.in_transaction or not worker.usable)
+
+    async def discard(self) -> None:
+        """Throw the connection away, and with it what is open."""
+        worker, self.connection = self.connection, None
+        if worker is not None:
+            await self._pool.release(worker, discard=True)
+
+
+def _is_cleanup(step: Step) -> bool:
+    return type(step) is Command and step.cleanup

@@ -1,0 +1,961 @@
+"""The session without a server: identity map, changes, and the operations as generators.
+
+A door gives each operation to its runner.  Methods that answer an `Operation` are generators; the others only think.
+
+States of an object: no batch, *transient*; ``pending`` batch, *pending* (in ``new``); a batch of this session,
+*persistent* (in the identity map); a batch without session, *detached*.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+from weakref import ref
+
+import sqlalchemy as sa
+from sqlalchemy import ClauseElement
+from sqlalchemy.engine.result import Result
+from sqlalchemy.sql.dml import UpdateBase
+
+from holdfast.errors import (
+    DetachedInstanceError,
+    InvalidRequestError,
+    MissingKey,
+    NestedBegin,
+    ObjectInOtherSession,
+    SessionClosed,
+    SessionInUse,
+    TransactionFailed,
+)
+from holdfast.hydrate import row_function
+from holdfast.model import BATCH, DETACHED, MISSING, RAW, Batch, Mapper, Relation, RelationAttribute, mapper_of
+from holdfast.model import InstrumentedList, InstrumentedSet, unknown_attribute
+from holdfast.plan import Backend, EntitySlot, Plan, build_plan
+from holdfast.query import PLAIN, LoaderOption, LoadTree, load_tree
+from holdfast.steps import Answer, Operation, command, execute, execute_many, fetch, run
+from holdfast.tx import Scope, begin_sql
+
+from . import loading
+from .changes import Change, Frame, make_transient
+from .flush import Flush
+from .results import change_result, named_result, rows_result
+
+_EMPTY: frozenset[str] = frozenset()
+_LOADS = ("selectin", "subquery", "immediate", "noload")
+
+
+class SessionCore:
+    """One unit of work after another, on one database."""
+
+    def __init__(
+        self,
+        backend: Backend,
+        *,
+        scope: Scope | None = None,
+        autoflush: bool = True,
+        touch: Callable[[Operation[Any]], Any] | None = None,
+        awaiter: Callable[[Operation[Any], Any, str], Any] | None = None,
+    ) -> None:
+        self.backend = backend
+        self.autoflush = autoflush
+        self.touch = touch
+        self.awaiter = awaiter
+        self.scope = scope
+        self.identities: dict[Mapper, dict[Any, ref[Any]]] = {}
+        self.new: dict[int, Any] = {}
+        self.dirty: dict[int, Change] = {}
+        self.deleted: dict[int, Any] = {}
+        self.read: dict[tuple[int, str], Any] = {}
+        self.frames = [Frame()]
+        self.epoch = 0
+        self.in_transaction = False
+        self.failed = False
+        self.closed = False
+        self.busy = False
+        self.gone = Batch(None, None)
+        self._pending = Batch(None, self)
+        self._pending.pending = True
+        self._got: dict[Mapper, Batch] = {}
+
+    def __repr__(self) -> str:
+        known = sum(len(identity) for identity in self.identities.values())
+        state = "closed" if self.closed else "in transaction" if self.in_transaction else "open"
+        return (
+            f"<Session {state}, {known} known, {len(self.new)} new, {len(self.dirty)} changed, "
+            f"{len(self.deleted)} deleted>"
+        )
+
+    # ------------------------------------------------------------ identity
+
+    @property
+    def frame(self) -> Frame:
+        return self.frames[-1]
+
+    def identity(self, mapper: Mapper) -> dict[Any, ref[Any]]:
+        """The identity map of one class: weak references by key."""
+        found = self.identities.get(mapper)
+        if found is None:
+            found = self.identities[mapper] = {}
+        return found
+
+    def find(self, mapper: Mapper, key: Any) -> Any:
+        """The object of a key, if the session has it."""
+        member = self.identity(mapper).get(key)
+        return None if member is None else member()
+
+    def new_batch(self, mapper: Mapper, tree: LoadTree | None) -> Batch:
+        batch = Batch(mapper, self, self.epoch, tree)
+        if tree is not None and tree is not PLAIN:
+            batch.forbidden = _forbidden(mapper, tree)
+        elif "forbidden" in mapper.memo or _forbidden(mapper, PLAIN):
+            batch.forbidden = mapper.memo.setdefault("forbidden", _forbidden(mapper, PLAIN))
+        return batch
+
+    def holds(self, instance: Any) -> bool:
+        batch = instance.__dict__.get(BATCH)
+        return batch is not None and batch.session is self
+
+    def row_key(self, mapper: Mapper, instance: Any) -> tuple[Any, ...]:
+        """The key of the object's row: as it was before any change that is not written yet."""
+        change = self.dirty.get(id(instance))
+        originals = change.originals if change is not None else {}
+        values = instance.__dict__
+        return tuple([originals.get(name, values.get(name)) for name in mapper.primary_key])
+
+    def rekey(self, mapper: Mapper, instance: Any, originals: Mapping[str, Any]) -> None:
+        values = instance.__dict__
+        old = tuple(originals.get(n, values[n]) for n in mapper.primary_key)
+        identity = self.identity(mapper)
+        member = identity.pop(old[0] if len(old) == 1 else old, None)
+        identity[self._key(mapper, instance)] = member or ref(instance)
+
+    def drop_identity(self, mapper: Mapper, instance: Any) -> None:
+        key = self.row_key(mapper, instance)
+        self.identity(mapper).pop(key[0] if len(key) == 1 else key, None)
+
+    def _key(self, mapper: Mapper, instance: Any) -> Any:
+        values = instance.__dict__
+        key = tuple([values.get(name) for name in mapper.primary_key])
+        return key[0] if len(key) == 1 else key
+
+    def known(self) -> Iterator[Any]:
+        """The persistent objects that are alive, then the pending ones."""
+        for identity in self.identities.values():
+            for member in list(identity.values()):
+                instance = member()
+                if instance is not None and self.holds(instance):
+                    yield instance
+        yield from list(self.new.values())
+
+    # ------------------------------------------------------------ what instances tell (SessionPort)
+
+    def note_change(self, instance: Any, name: str) -> None:
+        """Remember what an attribute was before its first change."""
+        values = instance.__dict__
+        if values[BATCH].pending:
+            return
+        change = self.dirty.get(id(instance))
+        if change is None:
+            self.check_open()
+            self.frames[-1].save(instance)
+            change = self.dirty[id(instance)] = Change(instance)
+        if name not in change.originals:
+            value = values.get(name, MISSING)
+            if type(value) is InstrumentedList or type(value) is InstrumentedSet:
+                value = list(value)
+            elif RAW + name in values:
+                value = values[RAW + name]
+            change.originals[name] = value
+
+    def note_read(self, instance: Any, name: str) -> None:
+        self.read[id(instance), name] = instance
+
+    def note_written(self, instance: Any, name: str) -> None:
+        """A value that can change in place was written: from now on it is compared with what was written."""
+        from copy import deepcopy
+
+        values = instance.__dict__
+        if name in values:
+            values[RAW + name] = deepcopy(values[name])
+            self.read[id(instance), name] = instance
+
+    def write_value(self, instance: Any, name: str, value: Any) -> None:
+        """Set a column in the course of a flush."""
+        if not instance.__dict__[BATCH].pending:
+            self.note_change(instance, name)
+        else:
+            self.frame.save(instance)
+        instance.__dict__[name] = value
+
+    def peek(self, instance: Any, relation: Relation) -> Any:
+        """The to-one target, if the identity map has it."""
+        values = instance.__dict__
+        by_column = {remote: values.get(relation.parent.attributes[local]) for local, remote in relation.pairs}
+        target = relation.target
+        columns = [target.columns[name] for name in target.primary_key]
+        if set(by_column) != set(columns):
+            return None
+        key = tuple(by_column[column] for column in columns)
+        return None if None in key else self.find(target, key[0] if len(key) == 1 else key)
+
+    def cascade_add(self, instance: Any) -> None:
+        if BATCH not in instance.__dict__:
+            self.add(instance)
+        elif id(instance) in self.deleted:
+            del self.deleted[id(instance)]
+
+    def released(self, relation: Relation, instance: Any) -> None:
+        """A pending object that its owner let go is forgotten."""
+        if id(instance) not in self.new:
+            return
+        if relation.back is None or instance.__dict__.get(relation.back.name) is None:
+            self.expunge(instance)
+
+    def changed_names(self, instance: Any) -> Any:
+        change = self.dirty.get(id(instance))
+        return _EMPTY if change is None else change.originals
+
+    def load_missing(self, instance: Any, mapper: Mapper, name: str) -> Any:
+        """Load what was touched, for all siblings, if the session may wait for it."""
+        relation = mapper.relations.get(name)
+        batch = instance.__dict__[BATCH]
+        if relation is not None:
+            if relation.direction.value == "many-to-one" and relation.simple and self._from_identity(instance, relation):
+                return instance.__dict__[name]
+            strategy = self._branch(batch, relation).strategy
+            if name in batch.forbidden:
+                raise InvalidRequestError(
+                    f"{mapper.name}.{name} is not loaded, and raiseload() forbids to load it",
+                    mend=f"Plan it: .options(selectinload({mapper.name}.{name})).",
+                ) if strategy in ("raise", "raise_on_sql") else loading.refused(self, mapper, name)
+        if self.touch is None:
+            raise loading.refused(self, mapper, name)
+        self.touch(self.load_attribute(instance, mapper, name))
+        return instance.__dict__[name] if RAW + name not in instance.__dict__ else getattr(instance, name)
+
+    def await_missing(self, instance: Any, mapper: Mapper, name: str) -> Any:
+        """An awaitable for an attribute's value; loads it for all siblings."""
+        if self.awaiter is None:
+            raise InvalidRequestError(
+                "awaitable_attrs belongs to async sessions", mend=f"Write object.{name}: touching it loads it."
+            )
+        return self.awaiter(self.load_attribute(instance, mapper, name), instance, name)
+
+    def _from_identity(self, instance: Any, relation: Relation) -> bool:
+        values = instance.__dict__
+        if relation.name in values[BATCH].forbidden and self._branch(values[BATCH], relation).strategy == "raise":
+            return False
+        locals_ = [relation.parent.attributes[local] for local, _ in relation.pairs]
+        if any(name not in values for name in locals_):
+            return False
+        if any(values[name] is None for name in locals_):
+            values[relation.name] = None
+            return True
+        found = self.peek(instance, relation)
+        if found is not None:
+            values[relation.name] = found
+        return found is not None
+
+    def _branch(self, batch: Batch, relation: Relation) -> Any:
+        return (batch.options or PLAIN).branch(relation)
+
+    # ------------------------------------------------------------ guards
+
+    def check_open(self) -> None:
+        if self.closed:
+            raise SessionClosed()
+
+    def enter(self) -> None:
+        """Begin an operation: one at a time."""
+        if self.closed:
+            raise SessionClosed()
+        if self.busy:
+            raise SessionInUse()
+        self.busy = True
+
+    def leave(self) -> None:
+        self.busy = False
+
+    # ------------------------------------------------------------ adding and removing
+
+    def add(self, instance: Any) -> None:
+        """Add an object and all it reaches along save-update cascades."""
+        self.check_open()
+        waiting = [instance]
+        for found in waiting:  # grows as it goes, so that objects are added in the order they are reached
+            if self._add_one(found):
+                waiting.extend(_reachable(found, "save-update"))
+
+    def _add_one(self, instance: Any) -> bool:
+        mapper = mapper_of(instance)
+        batch = instance.__dict__.get(BATCH)
+        if batch is None:
+            instance.__dict__[BATCH] = self._pending
+            self.new[id(instance)] = instance
+            self.frame.added[id(instance)] = instance
+            return True
+        if batch.session is self:
+            return self.deleted.pop(id(instance), None) is not None
+        if batch.session is not None and not batch.session.closed:
+            raise ObjectInOtherSession(model=mapper.name)
+        if batch is self.gone:
+            raise InvalidRequestError(
+                f"This {mapper.name} was deleted", mend="Make a new object, or roll back the transaction that deleted it."
+            )
+        self._reattach(mapper, instance)
+        return True
+
+    def _reattach(self, mapper: Mapper, instance: Any) -> None:
+        """A detached object comes back as persistent."""
+        key = self._key(mapper, instance)
+        held = self.find(mapper, key)
+        if held is not None and held is not instance:
+            raise InvalidRequestError(
+                f"The session has another {mapper.name} with the same key",
+                mend="Write object = session.merge(object).",
+            )
+        batch = self.new_batch(mapper, None)
+        member = ref(instance)
+        batch.members.append(member)
+        instance.__dict__[BATCH] = batch
+        self.identity(mapper)[key] = member
+
+    def delete(self, instance: Any) -> None:
+        """Mark an object; the next flush deletes its row."""
+        self.check_open()
+        mapper = mapper_of(instance)
+        if not self.holds(instance) or id(instance) in self.new:
+            raise InvalidRequestError(
+                f"This {mapper.name} has no row in this session to delete",
+                mend="Load it here first, or take a pending object back with session.expunge(object).",
+            )
+        self.deleted[id(instance)] = instance
+
+    def expunge(self, instance: Any) -> None:
+        """Let an object go, and all that expunge cascades reach."""
+        if not self.holds(instance):
+            raise InvalidRequestError(
+                f"This {mapper_of(instance).name} is not in this session", mend="Expunge it from the session that has it."
+            )
+        waiting, seen = [instance], {id(instance)}
+        while waiting:
+            found = waiting.pop()
+            if not self.holds(found):
+                continue
+            self._expunge_one(found)
+            for target in _reachable(found, "expunge"):
+                if id(target) not in seen:
+                    seen.add(id(target))
+                    waiting.append(target)
+
+    def _expunge_one(self, instance: Any) -> None:
+        if id(instance) in self.new:
+            del self.new[id(instance)]
+            make_transient(instance)
+            return
+        self.drop_identity(mapper_of(instance), instance)
+        self.dirty.pop(id(instance), None)
+        self.deleted.pop(id(instance), None)
+        instance.__dict__[BATCH] = DETACHED
+
+    def expunge_all(self) -> None:
+        """Let all objects go."""
+        for instance in list(self.new.values()):
+            make_transient(instance)
+        for identity in self.identities.values():
+            for member in identity.values():
+                instance = member()
+                if instance is not None and self.holds(instance):
+                    instance.__dict__[BATCH] = DETACHED
+        self.new.clear()
+        self.forget_all()
+
+    def forget_all(self) -> None:
+        self.identities.clear()
+        self.dirty.clear()
+        self.deleted.clear()
+        self.read.clear()
+        self._got.clear()
+
+    # ------------------------------------------------------------ flush, commit, rollback
+
+    def has_changes(self) -> bool:
+        return bool(self.new or self.dirty or self.deleted or (self.read and self._read_changed()))
+
+    def _read_changed(self) -> bool:
+        """Values that were in somebody's hands, and differ now from what was loaded."""
+        changed = False
+        for (_, name), instance in self.read.items():
+            values = instance.__dict__
+            if name in values and RAW + name in values and values[name] != values[RAW + name]:
+                self._note_in_place(instance, name)
+                changed = True
+        return changed
+
+    def _note_in_place(self, instance: Any, name: str) -> None:
+        if self.holds(instance) and not instance.__dict__[BATCH].pending:
+            self.note_change(instance, name)
+
+    def forget_changes(self) -> None:
+        self.dirty.clear()
+        self.deleted.clear()
+
+    def flush(self) -> Operation[None]:
+        """Write what changed."""
+        if not self.has_changes():
+            return
+        self._check_usable()
+        self._read_changed()
+        try:
+            yield from Flush(self).run()
+        except BaseException:
+            self.failed = True
+            raise
+
+    def _autoflush(self) -> Operation[None]:
+        if self.autoflush and (self.new or self.dirty or self.deleted or self.read):
+            yield from self.flush()
+
+    def _check_usable(self) -> None:
+        if self.failed:
+            raise TransactionFailed()
+
+    def ensure_transaction(self) -> Operation[None]:
+        if not self.in_transaction:
+            yield from command(begin_sql(self.backend.capabilities, self.scope or Scope()))
+            self.in_transaction = True
+
+    def begin(self, scope: Scope) -> None:
+        """Ask for a transaction; it is opened with the first statement."""
+        if self.scope is not None or self.in_transaction:
+            raise NestedBegin()
+        self.scope = scope
+
+    def commit(self) -> Operation[None]:
+        """Flush, and make it last."""
+        self._check_usable()
+        yield from self.flush()
+        if len(self.frames) > 1:
+            raise InvalidRequestError(
+                "A savepoint is open", mend="Leave its block first: with session.begin_nested(): ..."
+            )
+        if self.in_transaction:
+            try:
+                yield from command("COMMIT")
+            except BaseException:
+                self.failed = True
+                raise
+        self._end()
+        self.frames = [Frame()]
+
+    def rollback(self) -> Operation[None]:
+        """Undo what was not committed; objects go back to what they were, without a query."""
+        try:
+            if self.in_transaction:
+                yield from command("ROLLBACK", cleanup=True)
+        finally:
+            while self.frames:
+                self._restore(self.frames.pop())
+            self.frames = [Frame()]
+            self._end()
+
+    def _end(self) -> None:
+        self.in_transaction = self.failed = False
+        self.scope = None
+        self.epoch += 1
+        self._got.clear()
+        self._purge()
+
+    def _purge(self) -> None:
+        """Drop dead references, now and then."""
+        for identity in self.identities.values():
+            if len(identity) > 1000:
+                for key in [k for k, member in identity.items() if member() is None]:
+                    del identity[key]
+
+    def savepoint(self) -> Operation[str]:
+        """Open a savepoint; answers its name."""
+        self._check_usable()
+        yield from self.flush()
+        yield from self.ensure_transaction()
+        name = f"holdfast_{len(self.frames)}"
+        yield from command(f"SAVEPOINT {name}")
+        self.frames.append(Frame())
+        return name
+
+    def release(self, name: str) -> Operation[None]:
+        """Keep what was done since the savepoint."""
+        self._check_usable()
+        yield from self.flush()
+        yield from command(f"RELEASE SAVEPOINT {name}")
+        frame = self.frames.pop()
+        frame.merge_into(self.frame)
+
+    def rollback_to(self, name: str) -> Operation[None]:
+        """Undo what was done since the savepoint."""
+        try:
+            yield from command(f"ROLLBACK TO SAVEPOINT {name}", cleanup=True)
+            yield from command(f"RELEASE SAVEPOINT {name}", cleanup=True)
+            self.failed = False
+        finally:
+            if len(self.frames) > 1:
+                self._restore(self.frames.pop())
+            self.epoch += 1
+
+    def _restore(self, frame: Frame) -> None:
+        for instance in frame.inserted.values():
+            self.drop_identity(mapper_of(instance), instance)
+        frame.restore()
+        for instance in frame.added.values():
+            self.new.pop(id(instance), None)
+            make_transient(instance)
+        for key, instance in frame.deleted.items():
+            if key not in frame.inserted and key not in frame.added:
+                self.identity(mapper_of(instance))[self._key(mapper_of(instance), instance)] = ref(instance)
+        for instance, _, _ in frame.saved.values():
+            self._restore_identity(instance)
+        self.dirty.clear()
+        self.deleted.clear()
+        self.read.clear()
+
+    def _restore_identity(self, instance: Any) -> None:
+        """A changed key goes back, too."""
+        if self.holds(instance) and not instance.__dict__[BATCH].pending:
+            mapper = mapper_of(instance)
+            identity = self.identity(mapper)
+            key = self._key(mapper, instance)
+            member = identity.get(key)
+            if member is None or member() is not instance:
+                for old in [k for k, m in identity.items() if m() is instance]:
+                    del identity[old]
+                identity[key] = ref(instance)
+
+    def close(self) -> Operation[None]:
+        """Roll back what is open and let all objects go; the session is at its end."""
+        if self.closed:
+            return
+        try:
+            if self.in_transaction:
+                yield from command("ROLLBACK", cleanup=True)
+        finally:
+            self.in_transaction = False
+            self.expunge_all()
+            self.closed = True
+
+    # ------------------------------------------------------------ asking
+
+    def execute(
+        self, statement: Any, params: Any = None, options: Mapping[str, Any] | None = None
+    ) -> Operation[Result[Any]]:
+        """Run any statement; answers a result."""
+        self._check_usable()
+        yield from self._autoflush()
+        if isinstance(params, (list, tuple)):
+            if len(params) != 1:
+                return (yield from self._execute_many(statement, params))
+            params = params[0]
+        if isinstance(statement, str):
+            raise InvalidRequestError("A string is not a statement", mend='Write text("...").')
+        plan, bound, params = self._plan(statement, params)
+        if plan.writes or self.scope is not None:
+            yield from self.ensure_transaction()
+        sql, values = plan.bind(bound, params)
+        if plan.kind == "rows":
+            rows = yield from fetch(sql, values, binary=plan.binary)
+            return (yield from self._rows(plan, statement, rows, options))
+        if plan.kind == "count":
+            count = yield from execute(sql, values)
+            self._changed_behind(plan)
+            return change_result(None, None, count)
+        answer = yield from run(sql, values)
+        return (yield from self._unknown(plan, statement, answer, options))
+
+    def _changed_behind(self, plan: Plan) -> None:
+        """A statement changed rows without objects: what is loaded is refreshed by the next row that comes."""
+        self.frame.wrote = True
+        self.epoch += 1
+        self._got.clear()
+
+    def _plan(self, statement: Any, params: Any) -> tuple[Plan, Sequence[Any], Any]:
+        """The plan of a statement, its bound parameters, and the values given by name."""
+        make_key = getattr(statement, "_generate_cache_key", None)
+        key = make_key() if make_key is not None else None
+        changes = isinstance(statement, UpdateBase)
+        columns = tuple(params) if changes and params else None
+        if key is None:
+            return build_plan(statement, self.backend.dialect, (), columns), (), params
+        plans = self.backend.plans
+        lookup = key.key if columns is None else (key.key, columns)
+        plan = plans.find(lookup)
+        if plan is None:
+            bound = key.bindparams
+            plan = plans.get(lookup, lambda: build_plan(statement, self.backend.dialect, bound, columns))
+        if key.params:
+            params = {**key.params, **(params or {})}
+        return plan, key.bindparams, params
+
+    def _rows(
+        self, plan: Plan, statement: Any, rows: Sequence[Any], options: Mapping[str, Any] | None
+    ) -> Operation[Result[Any]]:
+        out = self.hydrate(plan, rows, plan.refreshes or _asks_refresh(statement, options))
+        if plan.entities:
+            yield from self.load_planned(plan, out, statement)
+        if plan.writes and isinstance(statement, UpdateBase):
+            self.frame.wrote = True
+            return change_result(plan, out, len(out))
+        return rows_result(plan, out)
+
+    def _unknown(
+        self, plan: Plan, statement: Any, answer: Answer, options: Mapping[str, Any] | None
+    ) -> Operation[Result[Any]]:
+        if plan.writes:
+            self._changed_behind(plan)
+        if answer.keys is None:
+            return change_result(None, None, answer.rowcount)
+        if not plan.slots:
+            return named_result(answer.keys, answer.rows)
+        places = _places(plan.memo["names"], answer.keys)
+        rows = [tuple(row[i] for i in places) for row in answer.rows]
+        return (yield from self._rows(plan, statement, rows, options))
+
+    def _execute_many(self, statement: Any, params: Sequence[Mapping[str, Any]]) -> Operation[Result[Any]]:
+        if not params:
+            return change_result(None, None, 0)
+        if getattr(statement, "_returning", ()):
+            out: list[Any] = []
+            plan = None
+            for one in params:
+                plan, bound, named = self._plan(statement, dict(one))
+                yield from self.ensure_transaction()
+                sql, values = plan.bind(bound, named)
+                rows = yield from fetch(sql, values, binary=plan.binary)
+                out += self.hydrate(plan, rows, True)
+            return change_result(plan, out, len(out))
+        plan, bound, _ = self._plan(statement, dict(params[0]))
+        sets = [plan.bind(bound, dict(one)) for one in params]
+        yield from self.ensure_transaction()
+        count = yield from execute_many(sets[0][0], [values for _, values in sets])
+        self._changed_behind(plan)
+        return change_result(None, None, count)
+
+    def run_core(self, statement: Any) -> Operation[list[Any]]:
+        """Run a Core statement with RETURNING inside a flush; answers processed rows."""
+        plan, bound, params = self._plan(statement, None)
+        sql, values = plan.bind(bound, params)
+        rows = yield from fetch(sql, values, binary=plan.binary)
+        out = self.hydrate(plan, rows, False)
+        return [(value,) for value in out] if len(plan.slots) == 1 else out
+
+    def hydrate(self, plan: Plan, rows: Sequence[Any], refresh: bool) -> list[Any]:
+        return (plan.hydrate or row_function(plan))(rows, self, refresh)  # type: ignore[no-any-return]
+
+    def load_planned(self, plan: Plan, out: Sequence[Any], statement: Any = None) -> Operation[None]:
+        """Load the relations that options or the model want at once."""
+        for place, slot in enumerate(plan.slots):
+            if isinstance(slot, EntitySlot):
+                wanted = _planned(slot)
+                if wanted:
+                    single = len(plan.slots) == 1
+                    objects = out if single else [row[place] for row in out]
+                    yield from self._load_slot(slot, objects, statement)
+
+    def _load_slot(self, slot: EntitySlot, objects: Sequence[Any], statement: Any) -> Operation[None]:
+        unique = list({id(o): o for o in objects if o is not None}.values())
+        if not unique:
+            return
+        tree = slot.tree
+        if statement is not None and tree.has_criteria:  # this statement's values, not those of the first of its form
+            tree = _tree_again(statement, slot.mapper) or tree
+        joined = {join.relation for join in slot.joins}
+        for relation in slot.mapper.relations.values():
+            if relation in joined:
+                continue
+            branch = tree.branch(relation)
+            if branch.strategy in _LOADS or branch.strategy in ("joined", "inner"):
+                yield from loading.load_relation(self, slot.mapper, unique, relation, branch, bool(branch.criteria))
+                yield from self._deepen(relation, unique, branch.tree)
+        for join in slot.joins:
+            if _planned(join.entity):
+                targets = [t for o in unique for t in _held(o, join.relation)]
+                yield from self._load_slot(join.entity, targets, None)
+
+    def _deepen(self, relation: Relation, parents: Sequence[Any], tree: LoadTree) -> Operation[None]:
+        """What lies behind a relation that was loaded already, and so brought no rows to hang it on."""
+        for inner, branch in tree.branches:
+            if branch.strategy in _LOADS or branch.strategy in ("joined", "inner"):
+                targets = list({id(t): t for o in parents for t in _held(o, relation)}.values())
+                if targets:
+                    yield from loading.load_relation(self, relation.target, targets, inner, branch, False)
+                    yield from self._deepen(inner, targets, branch.tree)
+
+    def get(
+        self, entity: Any, ident: Any, options: Sequence[LoaderOption] = (), refresh: bool = False, lock: Any = None
+    ) -> Operation[Any]:
+        """The object of a key: from the identity map if this transaction loaded it, else by one statement."""
+        self._check_usable()
+        mapper = mapper_of(entity)
+        key = _key_of(mapper, ident)
+        if not refresh and lock is None:
+            member = self.identity(mapper).get(key)
+            if member is not None and (found := member()) is not None:
+                if id(found) in self.deleted:
+                    return None
+                if not options and (found.__dict__[BATCH].epoch == self.epoch or id(found) in self.dirty):
+                    return found
+        yield from self._autoflush()
+        if options or lock is not None:
+            return (yield from self._get_by_statement(mapper, key, options, lock))
+        if self.scope is not None:
+            yield from self.ensure_transaction()
+        loader = loading.key_loader(self.backend, mapper)
+        sql, values = loader.bind(key)
+        rows = yield from fetch(sql, values, binary=loader.plan.binary)
+        out = self.hydrate(loader.plan, rows, refresh)
+        if not out:
+            return None
+        self._join_got(mapper, out[0])
+        yield from self.load_planned(loader.plan, out)
+        return out[0]
+
+    def _join_got(self, mapper: Mapper, instance: Any) -> None:
+        """Objects got one by one are siblings too: the first touch loads for all of them."""
+        batch = self._got.get(mapper)
+        if batch is None or batch.epoch != self.epoch:
+            self._got[mapper] = instance.__dict__[BATCH]
+            return
+        batch.members.append(ref(instance))
+        instance.__dict__[BATCH] = batch
+
+    def _get_by_statement(self, mapper: Mapper, key: Any, options: Sequence[Any], lock: Any) -> Operation[Any]:
+        values = key if isinstance(key, tuple) and len(mapper.primary_key) > 1 else (key,)
+        columns = [mapper.columns[name] for name in mapper.primary_key]
+        statement = sa.select(mapper.entity).where(*(c == v for c, v in zip(columns, values, strict=True)))
+        if options:
+            statement = statement.options(*options)
+        if lock is not None:
+            statement = statement.with_for_update(**({} if lock is True else dict(lock)))
+        result = yield from self.execute(statement, None, {"populate_existing": True})
+        return result.scalars().first()
+
+    # ------------------------------------------------------------ loading
+
+    def load_attribute(self, instance: Any, mapper: Mapper, name: str) -> Operation[None]:
+        """Load an attribute for an object and its siblings."""
+        yield from self._autoflush()
+        if self.scope is not None:
+            yield from self.ensure_transaction()
+        if name in instance.__dict__:
+            return
+        batch = instance.__dict__[BATCH]
+        members = batch.alive()
+        if not any(member is instance for member in members):
+            members.append(instance)
+        relation = mapper.relations.get(name)
+        if relation is None:
+            lacking = [m for m in members if name not in m.__dict__ and RAW + name not in m.__dict__]
+            yield from loading.load_column(self, mapper, lacking, name)
+            if name not in instance.__dict__ and RAW + name not in instance.__dict__:
+                raise InvalidRequestError(
+                    f"The row of this {mapper.name} is gone, so {name} cannot be loaded",
+                    mend="Somebody deleted it; load the objects again.",
+                )
+            return
+        branch = self._branch(batch, relation)
+        yield from loading.load_relation(self, mapper, members, relation, branch, False)
+
+    def load_relation(self, mapper: Mapper, instances: Sequence[Any], relation: Relation) -> Operation[None]:
+        """Load a relation in the course of a flush."""
+        lacking = [i for i in instances if relation.name not in i.__dict__]
+        if lacking:
+            branch = PLAIN.branch(relation)
+            yield from loading.load_relation(self, mapper, lacking, relation, branch, False)
+
+    def load(self, objects: Any, path: Sequence[Any]) -> Operation[None]:
+        """Load a path of relations for objects: one statement per step."""
+        self._check_usable()
+        yield from self._autoflush()
+        if self.scope is not None:
+            yield from self.ensure_transaction()
+        here = _as_list(objects)
+        for attribute in path:
+            if not here:
+                return
+            mapper = mapper_of(here[0])
+            for instance in here:
+                if not self.holds(instance):
+                    raise DetachedInstanceError(model=mapper.name, name=str(attribute))
+            if not isinstance(attribute, RelationAttribute):
+                yield from self._load_columns(mapper, here, attribute)
+                continue
+            relation = attribute.relation
+            if relation.parent is not mapper:
+                raise InvalidRequestError(
+                    f"{relation.parent.name}.{relation.name} is no relation of {mapper.name}",
+                    mend=f"Begin the path with a relation of {mapper.name}.",
+                )
+            branch = PLAIN.branch(relation)
+            stale = [i for i in here if self._is_stale(i, relation)]
+            yield from loading.load_relation(self, mapper, stale, relation, branch, True)
+            here = list({id(t): t for o in here for t in _held(o, relation)}.values())
+
+    def _is_stale(self, instance: Any, relation: Relation) -> bool:
+        return relation.name not in instance.__dict__
+
+    def _load_columns(self, mapper: Mapper, instances: list[Any], attribute: Any) -> Operation[None]:
+        name = mapper.attributes.get(attribute)
+        if name is None:
+            raise InvalidRequestError(
+                f"{attribute} is no attribute of {mapper.name}", mend=f"Name an attribute of {mapper.name}."
+            )
+        lacking = [i for i in instances if name not in i.__dict__ and RAW + name not in i.__dict__]
+        if lacking:
+            yield from loading.load_column(self, mapper, lacking, name)
+
+    def refresh(self, instance: Any, names: Iterable[str] | None = None, lock: Any = None) -> Operation[None]:
+        """Read the object's row again; changes that were not flushed are lost."""
+        self._check_usable()
+        mapper = mapper_of(instance)
+        if not self.holds(instance) or id(instance) in self.new:
+            raise InvalidRequestError(
+                f"This {mapper.name} has no row in this session", mend="Add it and flush first: session.flush()."
+            )
+        yield from self._autoflush()
+        relations = [mapper.relations[n] for n in names or mapper.relations if n in mapper.relations]
+        unknown = [n for n in names or () if n not in mapper.columns and n not in mapper.relations]
+        if unknown:
+            raise unknown_attribute(mapper, unknown[0])
+        if names is None or any(n in mapper.columns for n in names):
+            key = self.row_key(mapper, instance)
+            found = yield from self._get_by_statement(mapper, key[0] if len(key) == 1 else key, (), lock)
+            if found is None:
+                raise InvalidRequestError(
+                    f"The row of this {mapper.name} is gone", mend="Somebody deleted it; make a new one."
+                )
+        for relation in relations:
+            if names is not None:
+                yield from loading.load_relation(self, mapper, [instance], relation, PLAIN.branch(relation), True)
+            else:
+                instance.__dict__.pop(relation.name, None)
+
+    def merge(self, instance: Any, load: bool = True) -> Operation[Any]:
+        """Copy an object's state onto the session's object of the same key; answers that object."""
+        yield from self._autoflush()
+        return (yield from self._merge(instance, {}))
+
+    def _merge(self, instance: Any, done: dict[int, Any]) -> Operation[Any]:
+        if id(instance) in done:
+            return done[id(instance)]
+        mapper = mapper_of(instance)
+        if self.holds(instance):
+            done[id(instance)] = instance
+            return instance
+        values = instance.__dict__
+        key = self._key(mapper, instance)
+        complete = key is not None and not (isinstance(key, tuple) and None in key)
+        merged = (yield from self.get(mapper.class_, key)) if complete else None
+        if merged is None:
+            merged = mapper.class_.__new__(mapper.class_)
+            self.add(merged)
+        done[id(instance)] = merged
+        for name in mapper.columns:
+            value = values.get(name, values.get(RAW + name, MISSING))
+            held = merged.__dict__.get(name, merged.__dict__.get(RAW + name, MISSING))
+            if value is not MISSING and (held is MISSING or held != value):
+                setattr(merged, name, value)
+        for relation in mapper.relations.values():
+            if "merge" in relation.cascade and relation.name in values and not relation.viewonly:
+                yield from self._merge_relation(merged, relation, values[relation.name], done)
+        return merged
+
+    def _merge_relation(self, merged: Any, relation: Relation, held: Any, done: dict[int, Any]) -> Operation[None]:
+        if not merged.__dict__[BATCH].pending and relation.name not in merged.__dict__:
+            yield from self.load_relation(relation.parent, [merged], relation)
+        if not relation.uselist:
+            setattr(merged, relation.name, None if held is None else (yield from self._merge(held, done)))
+            return
+        targets = []
+        for target in held:
+            targets.append((yield from self._merge(target, done)))
+        setattr(merged, relation.name, targets)
+
+
+# ---------------------------------------------------------------- small questions
+
+
+def _forbidden(mapper: Mapper, tree: LoadTree) -> frozenset[str]:
+    return frozenset(
+        name
+        for name, relation in mapper.relations.items()
+        if tree.branch(relation).strategy in ("raise", "raise_on_sql")
+    )
+
+
+def _reachable(instance: Any, cascade: str) -> list[Any]:
+    found = []
+    for relation in mapper_of(instance).relations.values():
+        if cascade in relation.cascade and not relation.viewonly:
+            found += _held(instance, relation)
+    return found
+
+
+def _held(instance: Any, relation: Relation) -> list[Any]:
+    held = instance.__dict__.get(relation.name)
+    if held is None:
+        return []
+    return list(held) if relation.uselist else [held]
+
+
+def _as_list(objects: Any) -> list[Any]:
+    if hasattr(type(objects), "__mapper__"):
+        return [objects]
+    return list({id(o): o for o in objects if o is not None}.values())
+
+
+def _planned(slot: EntitySlot) -> bool:
+    """Whether rows of this entity bring more statements with them; worked out once per plan."""
+    joined = {join.relation for join in slot.joins}
+    return any(
+        relation not in joined and slot.tree.branch(relation).strategy in (*_LOADS, "joined", "inner")
+        for relation in slot.mapper.relations.values()
+    ) or any(_planned(join.entity) for join in slot.joins)
+
+
+def _tree_again(statement: Any, mapper: Mapper) -> LoadTree | None:
+    options = getattr(statement, "_with_options", ())
+    for element in getattr(statement, "_raw_columns", ()):
+        if getattr(element, "_annotations", {}).get("holdfast_entity") is mapper:
+            return load_tree(options, element, mapper)
+    return None
+
+
+def _asks_refresh(statement: Any, options: Mapping[str, Any] | None) -> bool:
+    if options and options.get("populate_existing"):
+        return True
+    said = getattr(statement, "_execution_options", None)
+    return bool(said and said.get("populate_existing"))
+
+
+def _places(names: Sequence[str], keys: Sequence[str]) -> list[int]:
+    if all(name in keys for name in names):
+        return [keys.index(name) for name in names]
+    if len(names) == len(keys):
+        return list(range(len(names)))
+    missing = next(name for name in names if name not in keys)
+    raise InvalidRequestError(f"The statement gives no column {missing!r}", mend=f"Select {missing} in it.")
+
+
+def _key_of(mapper: Mapper, ident: Any) -> Any:
+    """A key as the identity map has it: a value, or a tuple in the order of the key's columns."""
+    names = mapper.primary_key
+    if isinstance(ident, Mapping):
+        ident = tuple(ident.get(name) for name in names)
+    elif not isinstance(ident, tuple):
+        ident = (ident,)
+    if len(ident) != len(names):
+        raise InvalidRequestError(
+            f"The key of {mapper.name} has {len(names)} columns and {len(ident)} values were given",
+            mend=f"Give ({', '.join(names)}).",
+        )
+    if any(value is None for value in ident):
+        raise MissingKey(model=mapper.name, name=names[0], mend="A key cannot be None.")
+    return ident[0] if len(ident) == 1 else ident

@@ -1,0 +1,431 @@
+"""Loading relations and columns for all siblings at once: one statement per level.
+
+The statement selects the targets by the keys of the parents.  Keys travel as one array where the server has them
+(PostgreSQL), as one JSON array on SQLite, and otherwise as an IN list in chunks the server allows.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+import sqlalchemy.sql.visitors
+
+from holdfast.errors import RelationNotLoaded
+from holdfast.model import BATCH, RAW, Direction, Mapper, Relation, join_condition
+from holdfast.model import make_collection
+from holdfast.plan import Backend, Plan, adapt, bind_processor, build_plan
+from holdfast.query import PLAIN, Branch, LoadTree, TreeOption
+from holdfast.steps import Operation, fetch
+
+if TYPE_CHECKING:
+    from .core import SessionCore
+
+KEYS = "holdfast_keys"
+
+
+class Loader:
+    """A ready statement that selects by keys; how keys become parameters is settled here, once."""
+
+    __slots__ = ("plan", "processors", "style", "width")
+
+    def __init__(self, plan: Plan, style: str, processors: list[Any]) -> None:
+        self.plan = plan
+        self.style = style
+        self.processors = processors
+        self.width = len(processors)
+
+
+def key_style(columns: Sequence[Any], backend: Backend, bare: bool = True) -> str:
+    """How the keys of these columns are sent: ``array``, ``json`` or ``list``.
+
+    A statement with parameters besides the keys (not ``bare``) takes the general road.
+    """
+    if not bare:
+        return "list"
+    if backend.capabilities.array_parameters:
+        return "array"
+    if backend.capabilities.json_each and len(columns) == 1 and _json_able(columns[0].type, backend):
+        return "json"
+    return "list"
+
+
+def _json_able(type_: Any, backend: Backend) -> bool:
+    impl = type_.dialect_impl(backend.dialect)
+    if isinstance(impl, sa.types.TypeDecorator):
+        impl = impl.impl_instance
+    return isinstance(impl, (sa.Integer, sa.String, sa.Uuid)) and not isinstance(impl, sa.LargeBinary)
+
+
+def key_condition(columns: Sequence[Any], style: str, backend: Backend) -> Any:
+    """``columns`` are among the keys."""
+    if style == "json":
+        each = sa.func.json_each(sa.bindparam(KEYS, type_=sa.String)).table_valued("value")
+        return columns[0].in_(sa.select(each.c.value))
+    if style == "list":
+        left = columns[0] if len(columns) == 1 else sa.tuple_(*columns)
+        return left.in_(sa.bindparam(KEYS, expanding=True))
+    arrays = [
+        sa.bindparam(f"{KEYS}{n}", type_=sa.ARRAY(_array_item(c.type, backend))) for n, c in enumerate(columns)
+    ]
+    if len(columns) == 1:
+        return columns[0] == sa.any_(arrays[0])
+    rows = sa.func.unnest(*arrays).table_valued(*(f"f{n}" for n in range(len(columns)))).render_derived()
+    return sa.tuple_(*columns).in_(sa.select(*rows.c))
+
+
+def _array_item(type_: Any, backend: Backend) -> Any:
+    """Text keys are compared as text: a cast to VARCHAR(5) would cut a longer key in silence."""
+    impl = type_.dialect_impl(backend.dialect)
+    if isinstance(impl, sa.String) and not isinstance(impl, sa.Enum):
+        return sa.Text()
+    return type_
+
+
+def fetch_by_keys(core: SessionCore, loader: Loader, columns: Sequence[Any], keys: list[Any]) -> Operation[list[Any]]:
+    """Fetch rows whose columns are among the keys; a key is a value, or a tuple for several columns."""
+    plan, backend = loader.plan, core.backend
+    if loader.style == "array":
+        split = [keys] if loader.width == 1 else list(zip(*keys, strict=True))
+        params = [encode(values) for encode, values in zip(loader.processors, split, strict=True)]
+        return list((yield from fetch(plan.sql, params, binary=plan.binary)))
+    if loader.style == "json":
+        processor = loader.processors[0]
+        values = keys if processor is None else [processor(k) for k in keys]
+        return list((yield from fetch(plan.sql, (json.dumps(values),), binary=plan.binary)))
+    rows: list[Any] = []
+    size = max(1, (backend.capabilities.max_bound_values - 50) // loader.width)
+    for start in range(0, len(keys), size):
+        sql, params = plan.bind((), {KEYS: keys[start : start + size]})
+        rows += yield from fetch(sql, params, binary=plan.binary)
+    return rows
+
+
+def make_loader(statement: Any, columns: Sequence[Any], style: str, backend: Backend) -> Loader:
+    plan = build_plan(statement, backend.dialect, ())
+    if style == "array":
+        processors = [backend.array_encoder(c.type) for c in columns]
+    else:
+        processors = [bind_processor(c.type, backend.dialect) for c in columns]
+    return Loader(plan, style, processors)
+
+
+# ---------------------------------------------------------------- relations
+
+
+def load_relation(
+    core: SessionCore, mapper: Mapper, instances: Sequence[Any], relation: Relation, branch: Branch, renew: bool
+) -> Operation[None]:
+    """Load a relation for all objects that lack it (``renew``: for all)."""
+    name = relation.name
+    lacking = list(instances) if renew else [i for i in instances if name not in i.__dict__]
+    if not lacking:
+        return
+    if branch.strategy == "noload":
+        for instance in lacking:
+            instance.__dict__[name] = make_collection(instance, relation) if relation.uselist else None
+        return
+    if relation.direction is Direction.MANY_TO_ONE and relation.simple and not branch.criteria:
+        yield from _load_targets(core, lacking, relation, branch.tree, renew)
+    else:
+        yield from _load_members(core, lacking, relation, branch)
+
+
+def _load_targets(
+    core: SessionCore, instances: list[Any], relation: Relation, tree: LoadTree, renew: bool
+) -> Operation[None]:
+    """Many-to-one: what the identity map has costs nothing, the rest comes in one statement."""
+    target = relation.target
+    locals_ = [relation.parent.attributes[local] for local, _ in relation.pairs]
+    remotes = [remote for _, remote in relation.pairs]
+    by_key = _is_key(target, remotes)
+    if by_key:
+        order = [remotes.index(target.columns[name]) for name in target.primary_key]
+        locals_ = [locals_[n] for n in order]
+        remotes = [target.columns[name] for name in target.primary_key]
+    missing_columns = [n for n in locals_ if any(n not in i.__dict__ for i in instances)]
+    for name in missing_columns:
+        yield from load_column(core, relation.parent, [i for i in instances if name not in i.__dict__], name)
+    keys = {}
+    single = locals_[0] if len(locals_) == 1 else None
+    waiting: list[tuple[Any, Any]] = []
+    found_get = core.find if by_key else lambda *_: None
+    for instance in instances:
+        values = instance.__dict__
+        key = values[single] if single is not None else tuple([values[n] for n in locals_])
+        if key is None or (single is None and None in key):
+            values[relation.name] = None
+            continue
+        found = found_get(target, key)
+        if found is not None:
+            values[relation.name] = found
+        else:
+            keys[key] = None
+            waiting.append((values, key))
+    if not waiting:
+        return
+    loader = _target_loader(core.backend, relation, remotes, tree)
+    rows = yield from fetch_by_keys(core, loader, remotes, list(keys))
+    objects = core.hydrate(loader.plan, rows, False)
+    yield from core.load_planned(loader.plan, objects)
+    found_by = _group_first(loader, objects, [target.attributes[c] for c in remotes])
+    for values, key in waiting:
+        values[relation.name] = found_by.get(key)
+
+
+def _is_key(target: Mapper, columns: Sequence[Any]) -> bool:
+    names = [target.attributes[c] for c in columns]
+    return sorted(names) == sorted(target.primary_key)
+
+
+def _group_first(loader: Loader, objects: list[Any], names: list[str]) -> dict[Any, Any]:
+    if len(names) == 1:
+        name = names[0]
+        return {o.__dict__[name]: o for o in objects}
+    return {tuple(o.__dict__[n] for n in names): o for o in objects}
+
+
+def _target_loader(backend: Backend, relation: Relation, remotes: Sequence[Any], tree: LoadTree) -> Loader:
+    key = ("targets", relation.target, tuple(remotes), tree)
+    loader = None if tree.has_criteria else backend.memo.get(key)
+    if loader is None:
+        style = key_style(remotes, backend, not tree.has_criteria)
+        statement = sa.select(relation.target.entity).where(key_condition(remotes, style, backend))
+        loader = make_loader(_with_tree(statement, tree), remotes, style, backend)
+        if not tree.has_criteria:
+            backend.memo[key] = loader
+    return loader  # type: ignore[no-any-return]
+
+
+def _with_tree(statement: Any, tree: LoadTree) -> Any:
+    return statement if tree is PLAIN else statement.options(TreeOption(tree))
+
+
+def _load_members(core: SessionCore, instances: list[Any], relation: Relation, branch: Branch) -> Operation[None]:
+    """One-to-many, many-to-many, and joins of any other form."""
+    backend = core.backend
+    memo_key = ("members", relation, branch)
+    plain = not branch.criteria and not branch.tree.has_criteria
+    made = backend.memo.get(memo_key) if plain else None
+    if made is None:
+        made = _member_loader(backend, relation, branch)
+        if plain:
+            backend.memo[memo_key] = made
+    loader, columns, names, embedded = made
+    for name in names:
+        lacking = [i for i in instances if name not in i.__dict__]
+        if lacking:
+            yield from load_column(core, relation.parent, lacking, name)
+    groups = _start_groups(instances, relation, names)
+    keys = [k for k in groups if k is not None and not (isinstance(k, tuple) and None in k)]
+    if not keys:
+        _share(groups, relation, {})
+        return
+    rows = yield from fetch_by_keys(core, loader, columns, keys)
+    out = core.hydrate(loader.plan, rows, False)
+    found: dict[Any, list[Any]] = {}
+    if embedded is not None:
+        objects = out
+        _collect_embedded(found, rows, out, embedded)
+    else:
+        width = len(columns)
+        objects = [row[width] for row in out]
+        for row in out:
+            key = row[0] if width == 1 else row[:width]
+            found.setdefault(key, []).append(row[width])
+    yield from core.load_planned(loader.plan, objects)
+    _share(groups, relation, found)
+
+
+def _start_groups(instances: list[Any], relation: Relation, names: list[str]) -> dict[Any, list[Any]]:
+    groups: dict[Any, list[Any]] = {}
+    single = names[0] if len(names) == 1 else None
+    for instance in instances:
+        values = instance.__dict__
+        key = values[single] if single is not None else tuple([values[n] for n in names])
+        groups.setdefault(key, []).append(instance)
+    return groups
+
+
+def _collect_embedded(found: dict[Any, list[Any]], rows: list[Any], out: list[Any], places: list[Any]) -> None:
+    """The key stands among the target's own columns: read it from the row beside the object made of it."""
+    if len(places) == 1:
+        place, processor = places[0]
+        for row, instance in zip(rows, out, strict=True):
+            key = row[place] if processor is None else processor(row[place])
+            members = found.get(key)
+            if members is None:
+                found[key] = [instance]
+            else:
+                members.append(instance)
+        return
+    for row, instance in zip(rows, out, strict=True):
+        key = tuple(p(row[i]) if p is not None else row[i] for i, p in places)
+        found.setdefault(key, []).append(instance)
+
+
+def _share(groups: dict[Any, list[Any]], relation: Relation, found: dict[Any, list[Any]]) -> None:
+    name, back = relation.name, relation.back
+    back_name = back.name if back is not None and not back.uselist else None
+    for key, owners in groups.items():
+        members = found.get(key, ())
+        for owner in owners:
+            if not relation.uselist:
+                owner.__dict__[name] = members[0] if members else None
+            else:
+                held = owner.__dict__.get(name)
+                if held is None:
+                    owner.__dict__[name] = make_collection(owner, relation, members)
+                else:
+                    _renew_collection(held, members)
+            if back_name is not None and relation.direction is not Direction.MANY_TO_MANY:
+                for member in members:
+                    member.__dict__.setdefault(back_name, owner)
+
+
+def _renew_collection(held: Any, members: Sequence[Any]) -> None:
+    if isinstance(held, list):
+        list.__setitem__(held, slice(None), members)
+    else:
+        set.clear(held)
+        set.update(held, members)
+
+
+def _member_loader(backend: Backend, relation: Relation, branch: Branch) -> tuple[Loader, list[Any], list[str], Any]:
+    """(the statement, its key columns, the parent's attributes that hold the keys, where the key stands in a row)."""
+    target = relation.target
+    extra = adapt(branch.criteria, target, target.table) if branch.criteria else []
+    parent = relation.parent
+    if relation.direction is Direction.ONE_TO_MANY and relation.simple:
+        columns: list[Any] = [remote for _, remote in relation.pairs]
+        names = [parent.attributes[local] for local, _ in relation.pairs]
+        statement = sa.select(target.entity)
+        embedded = all(branch.tree.wants(target, target.attributes[c]) for c in columns)
+        if not embedded:
+            statement = sa.select(*columns, target.entity)
+    elif relation.direction is Direction.MANY_TO_MANY and relation.simple:
+        columns = [secondary for _, secondary in relation.parent_pairs]
+        names = [parent.attributes[local] for local, _ in relation.parent_pairs]
+        assert relation.secondary is not None
+        source = _stand_in(parent, target)
+        _, on = join_condition(relation, source, target.entity, relation.secondary)
+        statement = sa.select(*columns, target.entity).join_from(target.entity, relation.secondary, on)
+        embedded = False
+    else:
+        source = parent.table.alias()
+        names = list(parent.primary_key)
+        columns = [source.c[parent.columns[name].key] for name in names]
+        statement = _general_join(relation, source, target, columns)
+        embedded = False
+    bare = relation.simple and not extra and not branch.tree.has_criteria and not _has_values(relation.order_by)
+    style = key_style(columns, backend, bare)
+    statement = statement.where(key_condition(columns, style, backend), *extra).order_by(*relation.order_by)
+    loader = make_loader(_with_tree(statement, branch.tree), columns, style, backend)
+    places = None
+    if embedded:
+        slot = loader.plan.entities[0]
+        places = [
+            (index := slot.index(target.attributes[c]), slot.processors[index - slot.first]) for c in columns
+        ]
+    return loader, columns, names, places
+
+
+def _has_values(expressions: Sequence[Any]) -> bool:
+    return any(isinstance(e, sa.BindParameter) for x in expressions for e in sa.sql.visitors.iterate(x))
+
+
+def _stand_in(parent: Mapper, target: Mapper) -> Any:
+    return parent.table.alias() if parent is target else parent.entity
+
+
+def _general_join(relation: Relation, source: Any, target: Mapper, columns: list[Any]) -> Any:
+    secondary = relation.secondary.alias() if relation.secondary is not None else None
+    first, second = join_condition(relation, source, target.entity, secondary)
+    if secondary is None:
+        return sa.select(*columns, target.entity).join_from(source, target.entity, first)
+    joined = sa.select(*columns, target.entity).join_from(source, secondary, first)
+    return sa.Select.join_from(joined, secondary, target.entity, second)
+
+
+# ---------------------------------------------------------------- columns
+
+
+def load_column(core: SessionCore, mapper: Mapper, instances: Sequence[Any], name: str) -> Operation[None]:
+    """Load an attribute that was left out, for all who lack it, with what was left out beside it."""
+    key_columns = [mapper.columns[n] for n in mapper.primary_key]
+    wanted = _missing_together(mapper, instances, name)
+    memo_key = ("columns", mapper, wanted)
+    loader = core.backend.memo.get(memo_key)
+    if loader is None:
+        columns = [mapper.columns[n] for n in wanted]
+        style = key_style(key_columns, core.backend)
+        statement = sa.select(*key_columns, *columns).where(key_condition(key_columns, style, core.backend))
+        loader = core.backend.memo[memo_key] = make_loader(statement, key_columns, style, core.backend)
+    by_key = {core.row_key(mapper, i): i.__dict__ for i in instances}
+    keys = [k[0] for k in by_key] if len(key_columns) == 1 else list(by_key)
+    rows = yield from fetch_by_keys(core, loader, key_columns, keys)
+    width = len(key_columns)
+    for row in core.hydrate(loader.plan, rows, False):
+        values = by_key[tuple(row[:width])]
+        for attribute, value in zip(wanted, row[width:], strict=True):
+            stored = RAW + attribute if attribute in mapper.mutable else attribute
+            values.setdefault(stored, value)
+
+
+def _missing_together(mapper: Mapper, instances: Sequence[Any], name: str) -> tuple[str, ...]:
+    """A deferred column comes alone; columns that ``load_only`` left out come together."""
+    if name in mapper.deferred:
+        return (name,)
+    first = instances[0].__dict__
+    return tuple(
+        n
+        for n in mapper.columns
+        if n == name or (n not in mapper.deferred and n not in first and RAW + n not in first)
+    )
+
+
+def refused(core: SessionCore, mapper: Mapper, name: str) -> RelationNotLoaded:
+    """The error of an attribute that must not be loaded by touching it."""
+    return RelationNotLoaded(
+        model=mapper.name,
+        name=name,
+        mend=f"Write `await session.load(objects, {mapper.name}.{name})`, or "
+        f"`await object.awaitable_attrs.{name}`, or plan it: .options(selectinload({mapper.name}.{name})).",
+    )
+
+
+def siblings(instance: Any) -> list[Any]:
+    batch = instance.__dict__[BATCH]
+    return batch.alive() or [instance]
+
+
+# ---------------------------------------------------------------- one object by key
+
+
+class KeyLoader:
+    """The ready statement of ``session.get``: nothing is built, nothing looked up."""
+
+    __slots__ = ("bind", "plan")
+
+    def __init__(self, mapper: Mapper, backend: Backend) -> None:
+        columns = [mapper.columns[name] for name in mapper.primary_key]
+        params = [sa.bindparam(f"k{n}", type_=c.type) for n, c in enumerate(columns)]
+        statement = sa.select(mapper.entity).where(*(c == p for c, p in zip(columns, params, strict=True)))
+        self.plan = plan = build_plan(statement, backend.dialect, ())
+        processors = [bind_processor(c.type, backend.dialect) for c in columns]
+        sql, single = plan.sql, processors[0]
+        if len(columns) == 1 and single is None:
+            self.bind = lambda key: (sql, (key,))
+        elif len(columns) == 1:
+            self.bind = lambda key: (sql, (single(key),))
+        else:
+            self.bind = lambda key: (sql, [p(k) if p else k for p, k in zip(processors, key, strict=True)])
+
+
+def key_loader(backend: Backend, mapper: Mapper) -> KeyLoader:
+    loader = backend.memo.get(mapper)
+    if loader is None:
+        loader = backend.memo[mapper] = KeyLoader(mapper, backend)
+    return loader  # type: ignore[no-any-return]
