@@ -1,7 +1,8 @@
 """The vocabulary of I/O: what a thinking room may ask a runner to do.
 
 A generator yields one of these values and is sent the answer, or has the typed error thrown in
-at its ``yield``.  Steps are frozen, so a test compares lists of them.  ``perform`` is the one
+at its ``yield``.  Steps are values that nobody changes, so a test compares lists of them (they are not frozen dataclasses:
+making one of those costs 0.54 µs against 0.20 µs, for every statement).  ``perform`` is the one
 place where a step meets a connection; the blocking runner uses what it returns, the async runner
 awaits it, and so neither needs to know the kinds.
 
@@ -37,7 +38,7 @@ class Answer:
     rowcount: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Fetch:
     """Run a statement that gives rows; answers the rows.
 
@@ -52,7 +53,7 @@ class Fetch:
         return port.fetch(self.sql, self.params, self.binary)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Execute:
     """Run a statement that gives no rows; answers how many rows it touched."""
 
@@ -63,7 +64,7 @@ class Execute:
         return port.execute(self.sql, self.params)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ExecuteMany:
     """Run one statement for each set of parameters; answers how many rows all touched."""
 
@@ -74,7 +75,7 @@ class ExecuteMany:
         return port.execute_many(self.sql, self.params)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Run:
     """Run a statement whose shape is not known before (``text()``); answers an `Answer`."""
 
@@ -85,7 +86,7 @@ class Run:
         return port.run(self.sql, self.params)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Command:
     """Run a statement without parameters or rows: BEGIN, COMMIT, SAVEPOINT, DDL.
 

@@ -42,7 +42,9 @@ class Base(DeclarativeBase):
 """
 
 
-def load(source: str, library: str = "holdfast.model", header: str = HEADER, future: bool = True) -> ModuleType:
+def load(
+    source: str, library: str = "holdfast.model", header: str = HEADER, future: bool = True
+) -> ModuleType:
     """Run a model file as a module of its own."""
     name = f"model_file_{next(NUMBERS)}"
     module = ModuleType(name)
@@ -68,7 +70,9 @@ def ddl(module: Any) -> dict[str, list[str]]:
     for dialect in (sqlite.dialect(), postgresql.dialect()):
         lines = made[dialect.name] = []
         for table in module.Base.metadata.sorted_tables:
-            lines.append(str(CreateTable(table).compile(dialect=dialect)).replace("WITHOUT TIME", "WITH TIME"))
+            lines.append(
+                str(CreateTable(table).compile(dialect=dialect)).replace("WITHOUT TIME", "WITH TIME")
+            )
             indexes = sorted(table.indexes, key=lambda index: str(index.name))
             lines += [str(CreateIndex(index).compile(dialect=dialect)) for index in indexes]
     return made
@@ -92,7 +96,7 @@ def relations_of_orm(module: Any) -> dict[str, Any]:
                 "cascade": set(relation.cascade),
                 "order_by": [str(part) for part in relation.order_by or ()],
                 "back": {str(other) for other in relation._reverse_property},
-                "collection": relation.collection_class if relation.uselist else None,
+                "collection": (relation.collection_class or list) if relation.uselist else None,
             }
     return found
 
@@ -103,7 +107,10 @@ def relations_of(module: Any) -> dict[str, Any]:
     for mapper in module.Base.registry.mappers:
         for name, relation in mapper.relations.items():
             pairs = (*relation.pairs, *relation.parent_pairs, *relation.target_pairs)
-            joins = [relation.primaryjoin, *([] if relation.secondaryjoin is None else [relation.secondaryjoin])]
+            joins = [
+                relation.primaryjoin,
+                *([] if relation.secondaryjoin is None else [relation.secondaryjoin]),
+            ]
             far = {str(c) for join in joins for c in columns_in(join) if is_marked(c, "remote")}
             if relation.secondary is not None:  # the oracle counts the table in the middle only
                 far &= {str(column) for column in relation.secondary.c}

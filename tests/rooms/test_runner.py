@@ -13,7 +13,7 @@ import pytest
 from holdfast.drivers import open_driver
 from holdfast.errors import ConnectionFailed, HoldfastError, PoolTimeout, UnknownTable, WrongType
 from holdfast.observe import Observers, StatementEnded, StatementFailed, StatementStarted
-from holdfast.pool import AsyncPool, BlockingPool
+from holdfast.pool import AsyncPool, BlockingPool, PoolSettings
 from holdfast.runner import AsyncRunner, AsyncThreadRunner, SyncRunner, replay
 from holdfast.steps import Command, Fetch, Operation, command, execute, fetch
 
@@ -393,9 +393,9 @@ async def test_errors_on_a_worker_are_typed(sqlite_pool: Any) -> None:
     runner = AsyncThreadRunner(pool, driver.translate)
 
     with pytest.raises(UnknownTable) as caught:
-        await runner(fetch("SELECT 1 FROM nothing"))
+        await runner(fetch("SELECT 1 FROM missing"))
 
-    assert caught.value.table == "nothing"
+    assert caught.value.table == "missing"
     assert caught.value.__context__ is None
 
 
@@ -473,8 +473,6 @@ async def test_a_worker_operation_hears_that_no_connection_was_to_be_had(tmp_pat
 
 def test_two_transactions_in_memory_say_why_they_wait() -> None:
     driver = open_driver("sqlite://", asynchronous=False)
-    from holdfast.pool import PoolSettings
-
     pool = BlockingPool(driver, PoolSettings(pool_timeout=0))
     one = SyncRunner(pool, driver.translate)
     one(command("BEGIN"))

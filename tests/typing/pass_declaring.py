@@ -7,6 +7,7 @@ from decimal import Decimal
 from typing import Annotated, Any, Literal, assert_type
 
 from sqlalchemy import (
+    BinaryExpression,
     Column,
     ColumnElement,
     ForeignKey,
@@ -48,7 +49,12 @@ class Color(enum.Enum):
 
 intpk = Annotated[int, mapped_column(primary_key=True)]
 
-post_tags = Table("post_tags", Base.metadata, Column("post_id", ForeignKey("posts.id")), Column("tag_id", ForeignKey("tags.id")))
+post_tags = Table(
+    "post_tags",
+    Base.metadata,
+    Column("post_id", ForeignKey("posts.id")),
+    Column("tag_id", ForeignKey("tags.id")),
+)
 
 
 class Timestamps:
@@ -57,15 +63,16 @@ class Timestamps:
 
 class Named:
     @declared_attr.directive
+    @classmethod
     def __tablename__(cls) -> str:
         return cls.__name__.lower()
 
     @declared_attr
-    def owner_id(cls) -> Mapped[int]:
+    def owner_id(cls) -> Mapped[int]:  # noqa: N805
         return mapped_column(ForeignKey("users.id"))
 
     @declared_attr
-    def owner(cls) -> Mapped["User"]:
+    def owner(cls) -> Mapped["User"]:  # noqa: N805
         return relationship()
 
 
@@ -87,10 +94,12 @@ class User(Timestamps, Base):
 class Post(Base):
     __tablename__ = "posts"
     id: Mapped[intpk]
-    title: Mapped[str]
+    title: Mapped[str] = mapped_column()
     published: Mapped[bool] = mapped_column(default=False)
     author_id: Mapped[int] = mapped_column(ForeignKey(User.id))
-    author: Mapped[User] = relationship(back_populates="posts", primaryjoin=lambda: foreign(Post.author_id) == remote(User.id))
+    author: Mapped[User] = relationship(
+        back_populates="posts", primaryjoin=lambda: foreign(Post.author_id) == remote(User.id)
+    )
     tags: Mapped[set["Tag"]] = relationship(secondary=post_tags)
     reviewer: Mapped["User | None"] = relationship(foreign_keys=[author_id], viewonly=True)
     __table_args__ = (Index("ix_title", func.lower(title)), Index("ix_author", author_id.desc()))
@@ -129,16 +138,16 @@ assert_type(User.id, InstrumentedAttribute[int])
 assert_type(User.name, InstrumentedAttribute[str])
 assert_type(User.posts, InstrumentedAttribute[list[Post]])
 assert_type(User.name == "x", ColumnElement[bool])
-assert_type(User.age.is_(None), ColumnElement[bool])
-assert_type(User.id.in_([1, 2]), ColumnElement[bool])
-assert_type(User.name.ilike("a%"), ColumnElement[bool])
+assert_type(User.age.is_(None), BinaryExpression[bool])
+assert_type(User.id.in_([1, 2]), BinaryExpression[bool])
+assert_type(User.name.ilike("a%"), BinaryExpression[bool])
 assert_type(User.name + "x", ColumnElement[str])
 assert_type(User.posts.any(Post.published), ColumnElement[bool])
 assert_type(User.posts.any(title="x"), ColumnElement[bool])
 assert_type(Post.author.has(User.name == "x"), ColumnElement[bool])
 assert_type(User.posts.contains(post), ColumnElement[bool])
 assert_type(Post.author == alice, ColumnElement[bool])
-assert_type(Post.author.is_(None), ColumnElement[bool])
+assert_type(Post.author.is_(None), BinaryExpression[bool])
 assert_type(User.posts.and_(Post.published), InstrumentedAttribute[list[Post]])
 assert_type(Tag.owner_id, InstrumentedAttribute[int])
 
@@ -146,7 +155,9 @@ assert_type(select(User), Select[User])
 assert_type(select(User.name, User.age), Select[str, int | None])
 assert_type(select(User.name, func.count()), Select[str, int])
 assert_type(select(User, Post.title), Select[User, str])
-select(User).where(User.name == "x", User.posts.any()).order_by(User.name.desc(), User.age).group_by(User.name)
+select(User).where(User.name == "x", User.posts.any()).order_by(User.name.desc(), User.age).group_by(
+    User.name
+)
 select(func.count()).select_from(User).join(Post, Post.author_id == User.id)
 select(User).join(User.posts)
 insert(User).values(name="x").returning(User.id)

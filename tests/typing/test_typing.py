@@ -6,6 +6,7 @@ In a ``fail_*.py`` every line marked ``# E:`` must have an error, and no other l
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -24,7 +25,13 @@ Found = dict[str, dict[int, list[str]]]
 @cache
 def mypy() -> Found:
     """Run mypy once over all programs; answer messages by file and line."""
-    options = ["--strict", "--no-error-summary", "--show-error-codes", "--no-incremental", "--explicit-package-bases"]
+    options = [
+        "--strict",
+        "--no-error-summary",
+        "--show-error-codes",
+        "--no-incremental",
+        "--explicit-package-bases",
+    ]
     command = [sys.executable, "-m", "mypy", *options, "--python-version", "3.11", *map(str, PROGRAMS)]
     done = subprocess.run(command, cwd=HERE, capture_output=True, text=True, check=False, env=environment())
     assert done.returncode in (0, 1), done.stdout + done.stderr
@@ -40,15 +47,24 @@ def mypy() -> Found:
 def pyright() -> Found:
     """Run pyright once over all programs; answer messages by file and line."""
     settings = {
-        "include": [str(path) for path in PROGRAMS],
+        "include": [path.name for path in PROGRAMS],
         "extraPaths": [str(ROOT / "src")],
         "pythonVersion": "3.11",
         "typeCheckingMode": "standard",
     }
-    place = HERE / f".pyright-{id(settings)}.json"
+    place = HERE / f".pyright-{os.getpid()}.json"
     place.write_text(json.dumps(settings))
     try:
-        command = [sys.executable, "-m", "pyright", "--outputjson", "--pythonpath", sys.executable, "-p", str(place)]
+        command = [
+            sys.executable,
+            "-m",
+            "pyright",
+            "--outputjson",
+            "--pythonpath",
+            sys.executable,
+            "-p",
+            str(place),
+        ]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     finally:
         place.unlink()
@@ -62,8 +78,6 @@ def pyright() -> Found:
 
 
 def environment() -> dict[str, str]:
-    import os
-
     return {**os.environ, "MYPYPATH": str(ROOT / "src")}
 
 

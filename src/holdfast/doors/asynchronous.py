@@ -358,12 +358,13 @@ class AsyncSession:
     async def close(self) -> None:
         """Roll back what is open; the session is at its end, its objects stay readable."""
         core = self._core
-        if core.closed:
-            return
-        try:
-            await self._run(core.close())
-        finally:
-            await self._runner.close()
+        if core.in_transaction or self._runner.connection is not None:
+            try:
+                await self._run(core.close())
+            finally:
+                await self._runner.close()
+        elif not core.closed:
+            core.finish()
 
     # ------------------------------------------------------------ transactions
 

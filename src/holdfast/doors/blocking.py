@@ -341,12 +341,13 @@ class Session:
     def close(self) -> None:
         """Roll back what is open; the session is at its end, its objects stay readable."""
         core = self._core
-        if core.closed:
-            return
-        try:
-            self._run(core.close())
-        finally:
-            self._runner.close()
+        if core.in_transaction or self._runner.connection is not None:
+            try:
+                self._run(core.close())
+            finally:
+                self._runner.close()
+        elif not core.closed:
+            core.finish()
 
     # ------------------------------------------------------------ transactions
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 from urllib.parse import urlencode
 
@@ -94,7 +95,10 @@ class AsyncpgConnection:
         await self._raw.execute(sql)
 
     async def ping(self) -> None:
-        await self._raw.execute(";")
+        # execute() fails on an empty statement, having no status to decode; and that a failed
+        # transaction refuses even this one is an answer too.
+        with suppress(asyncpg.InFailedSQLTransactionError):
+            await self._raw.fetchrow(";")
 
     async def close(self) -> None:
         await self._raw.close()

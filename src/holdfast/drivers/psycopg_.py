@@ -6,16 +6,18 @@ placeholders and sent by raw cursors, which do not look at the text.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import psycopg
 from psycopg import pq
+from psycopg.adapt import Dumper
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.engine import URL
+from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from holdfast import errors
-from holdfast.drivers import postgresql, sqlstate
+from holdfast.drivers import binary_arrays, postgresql, sqlstate
 from holdfast.drivers.values import blame
 from holdfast.errors import BadUrl, HoldfastError
 from holdfast.steps import Answer
@@ -129,6 +131,18 @@ class PsycopgAsyncConnection(_Base):
         await self._raw.close()
 
 
+class _AsItIs(Dumper):
+    """Sends a `BinaryArray` as it is."""
+
+    format = pq.Format.BINARY
+
+    def dump(self, obj: Any) -> Any:
+        return obj
+
+
+_ARRAY_DUMPERS = [(kind, type(kind.__name__, (_AsItIs,), {"oid": kind.oid})) for kind in binary_arrays.KINDS]
+
+
 class _DriverBase:
     name = "psycopg"
     threaded = False
@@ -155,6 +169,23 @@ class _DriverBase:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._target})"
+
+    def array_encoder(self, type_: TypeEngine[Any]) -> Callable[[Sequence[Any]], Any]:
+        """What turns values of a column type into one array parameter."""
+        impl = type_.dialect_impl(self.dialect)
+        while isinstance(impl, TypeDecorator):
+            impl = impl.impl_instance
+        build: Callable[[Sequence[Any]], Any] = binary_arrays.builder(impl) or list
+        processor = type_._cached_bind_processor(self.dialect)
+        if processor is None or (
+            build is binary_arrays.moments and getattr(type_, "bind_only_checks", False)
+        ):
+            return build
+        return lambda values: build([None if v is None else processor(v) for v in values])
+
+    def _adapt(self, raw: Any) -> None:
+        for kind, dumper in _ARRAY_DUMPERS:
+            raw.adapters.register_dumper(kind, dumper)
 
     def _learn(self, raw: Any, row: Sequence[Any]) -> None:
         number = raw.pgconn.server_version
@@ -189,6 +220,7 @@ class PsycopgDriver(_DriverBase):
         failed: HoldfastError
         try:
             raw = psycopg.connect(**self._arguments)
+            self._adapt(raw)
             connection = PsycopgConnection(raw, psycopg.RawCursor(raw))
             if not self._known:
                 self._learn(raw, connection.fetch(postgresql.ASK_DEFAULTS, (), False)[0])
@@ -206,6 +238,7 @@ class PsycopgAsyncDriver(_DriverBase):
         failed: HoldfastError
         try:
             raw = await psycopg.AsyncConnection.connect(**self._arguments)
+            self._adapt(raw)
             connection = PsycopgAsyncConnection(raw, psycopg.AsyncRawCursor(raw))
             if not self._known:
                 self._learn(raw, (await connection.fetch(postgresql.ASK_DEFAULTS, (), False))[0])

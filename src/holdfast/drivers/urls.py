@@ -22,7 +22,7 @@ def parse(url: str | URL) -> URL:
     if isinstance(url, URL):
         return url
     if not isinstance(url, str):
-        raise BadUrl(reason=f"it is a {type(url).__name__}, not a text")
+        raise BadUrl(reason=f"it is of type {type(url).__name__}, not a text")
     if url.startswith("postgres:"):
         raise BadUrl(
             reason="the scheme `postgres` has another name",

@@ -182,5 +182,3 @@ class _Writer:
             f"if {child} is not None and (id(o{parent}), id({child})) not in seen{k}:",
             f"    seen{k}.add((id(o{parent}), id({child}))); l.put({child})",
         ]
-        if relation.back is not None and not relation.back.uselist:
-            out.append(f"    {child}.__dict__.setdefault({relation.back.name!r}, o{parent})")

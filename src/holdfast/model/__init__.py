@@ -3,7 +3,7 @@
 from .attributes import ColumnAttribute, RelationAttribute
 from .base import DeclarativeBase
 from .columns import InstrumentedAttribute, Mapped, MappedColumn, mapped_column
-from .declared_attr import declared_attr
+from .comparing import EntityColumn, form_of
 from .joins import foreign, join_condition, remote
 from .later import (
     DynamicMapped,
@@ -21,6 +21,7 @@ from .later import (
     synonym,
 )
 from .mapper import ENTITY, Direction, Mapper, Relation
+from .mixins import declared_attr
 from .registry import Registry, configure, is_mapped, mapper_of, mapper_of_entity
 from .relationships import Relationship, relationship
 from .tracking import (
@@ -51,14 +52,12 @@ __all__ = [
     "RAW",
     "AwareDateTime",
     "Batch",
-    "Batch",
     "ColumnAttribute",
     "DeclarativeBase",
     "Direction",
+    "EntityColumn",
     "DynamicMapped",
     "InstrumentedAttribute",
-    "InstrumentedList",
-    "InstrumentedSet",
     "InstrumentedList",
     "InstrumentedSet",
     "Mapped",
@@ -78,17 +77,16 @@ __all__ = [
     "composite",
     "configure",
     "contains",
-    "contains",
     "declarative_base",
     "declared_attr",
     "deferred",
     "foreign",
+    "form_of",
     "hybrid_method",
     "hybrid_property",
     "install",
     "is_mapped",
     "join_condition",
-    "make_collection",
     "make_collection",
     "mapped_column",
     "mapper_of",
@@ -100,6 +98,5 @@ __all__ = [
     "remote",
     "session_of",
     "synonym",
-    "unknown_attribute",
     "unknown_attribute",
 ]

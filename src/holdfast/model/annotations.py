@@ -48,29 +48,35 @@ def forward(path: str) -> Any:
 
 
 class Scope(dict[str, Any]):
-    """The names an annotation of one class can use; unknown ones become forward references."""
+    """The names an annotation can use; unknown ones become forward references.
 
-    def __init__(self, cls: type[Any], function_names: Mapping[str, Any]) -> None:
+    ``owner`` is the class in whose body it stands: the mapped class itself or a mixin of any module.
+    """
+
+    def __init__(self, owner: type[Any], cls: type[Any], function_names: Mapping[str, Any]) -> None:
         super().__init__()
-        module = sys.modules.get(cls.__module__)
-        self.cls = cls
         self.places = (
-            vars(module) if module else {},
+            names_of_module(owner),
             vars(builtins),
             function_names,
             {cls.__name__: cls},
-            vars(cls),
+            vars(owner),
+            names_of_module(cls),
         )
 
     def __missing__(self, name: str) -> Any:
         for place in self.places:
             if name in place:
                 return place[name]
+        if name.startswith("__"):  # tools look for names of their own in the locals of a frame
+            raise KeyError(name)
         return forward(name)
 
     def evaluate(self, text: str) -> Any:
         """Evaluate the text of an annotation."""
-        return eval(text, {"__builtins__": {}}, self)
+        return eval(
+            text, {"__builtins__": vars(builtins)}, self
+        )  # generic types import from C, through these
 
     def resolve(self, hint: Any) -> Any:
         """Answer an annotation with every text in it evaluated."""
@@ -85,6 +91,12 @@ class Scope(dict[str, Any]):
         if all(new is old for new, old in zip(resolved, args, strict=True)):
             return hint
         return Union[resolved] if origin in (Union, UnionType) else origin[resolved]  # noqa: UP007 - made at run time
+
+
+def names_of_module(cls: type[Any]) -> Mapping[str, Any]:
+    """Answer the names of the module that holds a class."""
+    module = sys.modules.get(cls.__module__)
+    return vars(module) if module is not None else {}
 
 
 def function_names(cls: type[Any]) -> Mapping[str, Any]:

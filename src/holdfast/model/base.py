@@ -17,6 +17,13 @@ if TYPE_CHECKING:
     from .registry import Declared
 
 
+class _LazyMapper:
+    """``Model.__mapper__`` before the models are configured: configures them."""
+
+    def __get__(self, instance: Any, owner: Any) -> Mapper:
+        return mapper_of(owner)
+
+
 class DeclarativeBase(Tracked):
     """Inherit a base from this, and models from the base: ``class Base(DeclarativeBase): pass``.
 
@@ -28,13 +35,15 @@ class DeclarativeBase(Tracked):
     registry: ClassVar[Registry]
     type_annotation_map: ClassVar[Mapping[Any, Any]]
     __table__: ClassVar[Table]
-    __mapper__: ClassVar[Mapper]
     __tablename__: Any
     __table_args__: Any
     __mapper_args__: Any
     if TYPE_CHECKING:
+        __mapper__: ClassVar[Mapper]
         __declared__: ClassVar[Declared]
         __abstract__: bool
+    else:
+        __mapper__ = _LazyMapper()
 
     def __init_subclass__(cls, **options: Any) -> None:
         if DeclarativeBase in cls.__bases__:

@@ -13,7 +13,7 @@ from sqlalchemy import Column, ForeignKeyConstraint
 from holdfast.errors import ModelError
 
 from .mapper import Direction, Mapper, Relation
-from .messages import did_you_mean, listed, mistake
+from .messages import did_you_mean, listed, mistake, nearest
 
 if TYPE_CHECKING:
     from .wiring import Wiring
@@ -97,6 +97,16 @@ def ambiguous(wiring: Wiring, constraints: Sequence[ForeignKeyConstraint]) -> Mo
     )
 
 
+def remote_elsewhere(wiring: Wiring, far: Iterable[Column[Any]]) -> ModelError:
+    """Tell that ``remote_side`` names a column that does not stand at the far end of the join."""
+    mappers = [wiring.target, wiring.parent]
+    written = column_list(mappers, sorted(wiring.remote_side, key=str))
+    return mistake(
+        f"{wiring.where}: remote_side={written} is not the far side of its foreign key",
+        write=f'relationship(remote_side="{column_list(mappers, sorted(far, key=str))}")',
+    )
+
+
 def no_direction(wiring: Wiring, condition: Any, both: bool) -> ModelError:
     """Tell that a condition does not say which side holds the foreign key."""
     if both:
@@ -156,13 +166,16 @@ def unknown_key(where: str, constraint: ForeignKeyConstraint, error: Exception) 
     if table is None:
         near = did_you_mean(table_name, metadata.tables)
         happened = f"{where}: {holder} refers to the table {table_name!r}, which does not exist{near}"
-        guess = near.split("'")[1] if near else "table"
+        guess = nearest(table_name, metadata.tables) or "table"
         return mistake(happened, write=f'ForeignKey("{guess}.{column_name}")')
     near = did_you_mean(column_name, table.c.keys())
     happened = (
         f"{where}: {holder} refers to the column {element.target_fullname!r}, which does not exist{near}"
     )
-    guess = near.split("'")[1] if near else next(iter(table.primary_key.columns), next(iter(table.c))).name
+    guess = (
+        nearest(column_name, table.c.keys())
+        or next(iter(table.primary_key.columns), next(iter(table.c))).name
+    )
     return mistake(happened, write=f'ForeignKey("{table_name}.{guess}")')
 
 

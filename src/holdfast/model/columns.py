@@ -17,6 +17,7 @@ from sqlalchemy.sql.elements import SQLColumnExpression
 from sqlalchemy.sql.operators import OperatorType
 from sqlalchemy.types import TypeEngine
 
+from .comparing import EntityColumn
 from .messages import later
 
 if TYPE_CHECKING:
@@ -186,7 +187,7 @@ def mapped_column(
     options = {name: given[name] for name in COLUMN_OPTIONS if name in given}
     positional: list[Any] = [part for part in (__name_or_type, __type) if part is not None]
     declared: MappedColumn[Any] = MappedColumn(
-        Column(*positional, *args, **options, **dialect_options),
+        EntityColumn(*positional, *args, **options, **dialect_options),
         nullable_given=given.get("nullable") is not None,
         default_given="default" in given or "insert_default" in given,
     )

@@ -172,5 +172,7 @@ def bind(
 def adapted(column: Column[Any], selectable: FromClause) -> ColumnElement[Any]:
     """Answer a table's column as a selectable that stands for the table gives it."""
     own = plain(column)
+    if hash(selectable) == hash(own.table):  # the table itself, marked or not
+        return own
     found = selectable.corresponding_column(own)
     return own if found is None else found

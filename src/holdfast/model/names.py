@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy
 from sqlalchemy import Table
 
+from holdfast.errors import ModelError
+
 from .joins import foreign, remote
 from .mapper import Mapper
-from .messages import did_you_mean, listed, mistake
+from .messages import did_you_mean, listed, mistake, nearest
 
 if TYPE_CHECKING:
     from .registry import Registry
@@ -85,26 +87,25 @@ def evaluate(registry: Registry, where: str, text: str) -> Any:
         raise mistake(f"{where}: {text!r} cannot be read: {error.msg}", write='"Class.attribute"') from None
 
 
-def unknown_name(registry: Registry, where: str, text: str, name: str) -> Exception:
+def unknown_name(registry: Registry, where: str, text: str, name: str) -> ModelError:
     """Make the error for a name that is neither class nor table."""
-    known = [*registry.classes, *registry.metadata.tables]
-    near = did_you_mean(name, registry.classes) or did_you_mean(name, known)
     within = "" if name == text else f" in {text!r}"
-    guess = near.split("'")[1] if near else "Class"
-    hint = "" if near else f" (there are {listed(sorted(registry.classes))}); import its module first, or"
-    return mistake(
-        f"{where}: there is no class or table {name!r}{within}{near}",
-        write=text.replace(name, guess),
-        instead=hint.strip(),
+    near = nearest(name, registry.classes) or nearest(name, registry.metadata.tables)
+    if near is not None:
+        happened = f"{where}: there is no class or table {name!r}{within} (did you mean {near!r}?)"
+        return mistake(happened, write=text.replace(name, near))
+    return ModelError(
+        f"{where}: there is no class or table {name!r}{within}",
+        mend=f"Import the module that declares {name} before the models are used; there are {listed(registry.classes)}.",
     )
 
 
-def _unknown_attribute(where: str, text: str, error: AttributeError) -> Exception:
+def _unknown_attribute(where: str, text: str, error: AttributeError) -> ModelError:
     owner = error.obj if isinstance(error.obj, type) else type(error.obj)
     mapper = vars(owner).get("__declared__")
     columns = mapper.mapper.columns if mapper is not None and isinstance(mapper.mapper, Mapper) else {}
     near = did_you_mean(error.name or "", columns)
-    guess = near.split("'")[1] if near else next(iter(columns), "attribute")
+    guess = nearest(error.name or "", columns) or next(iter(columns), "attribute")
     return mistake(
         f"{where}: {owner.__name__} has no attribute {error.name!r}, as in {text!r}{near}",
         write=text.replace(error.name or "", guess),

@@ -33,7 +33,9 @@ def _other_side(
     return other
 
 
-def _check_name(made: Made, written: Mapping[Relation, str | None], relation: Relation, other: Relation) -> None:
+def _check_name(
+    made: Made, written: Mapping[Relation, str | None], relation: Relation, other: Relation
+) -> None:
     name = written.get(other, relation.name)
     if name == relation.name:
         return

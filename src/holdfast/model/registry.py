@@ -18,10 +18,11 @@ from sqlalchemy.types import TypeEngine
 
 from . import blame
 from .annotations import Scope
+from .attributes import RelationAttribute
 from .columns import MappedColumn
 from .inference import can_change_in_place
 from .mapper import ENTITY, Mapper, Relation
-from .messages import did_you_mean, listed, mistake
+from .messages import did_you_mean, listed, mistake, nearest
 from .names import evaluate, unknown_name
 from .pairing import pair_relations
 from .relationships import Relationship
@@ -41,15 +42,13 @@ class Declared:
         "mapper",
         "registry",
         "relationships",
-        "scope",
     )
 
-    def __init__(self, registry: Registry, mapper: Mapper, scope: Scope) -> None:
+    def __init__(self, registry: Registry, mapper: Mapper) -> None:
         self.registry = registry
         self.mapper = mapper
-        self.scope = scope
         self.relationships: dict[str, Relationship[Any]] = {}
-        self.annotations: dict[str, Any] = {}
+        self.annotations: dict[str, tuple[Any, Scope]] = {}
         self.copies: dict[Column[Any], Column[Any]] = {}
         self.hints: dict[Column[Any], TypeEngine[Any]] = {}
         self.allows_unmapped = False
@@ -143,7 +142,7 @@ class Registry:
 
     def _no_table(self, where: str, name: str) -> Exception:
         near = did_you_mean(name, self.metadata.tables)
-        guess = near.split("'")[1] if near else "table_name"
+        guess = nearest(name, self.metadata.tables) or "table_name"
         return mistake(
             f"{where}: there is no table {name!r}{near}", write=f'relationship(secondary="{guess}")'
         )
@@ -173,6 +172,7 @@ def make_plan(batch: tuple[Declared, ...]) -> Plan:
         declared = todo.pop(0)
         if declared in plan:
             continue
+        take_late_relations(declared)
         check_foreign_keys(declared)
         relations = plan[declared] = {}
         for name, relationship in declared.relationships.items():
@@ -196,6 +196,21 @@ def publish(plan: Plan) -> None:
         install(mapper)
     for declared in fresh:
         declared.mapper.class_.__mapper__ = declared.mapper
+
+
+def take_late_relations(declared: Declared) -> None:
+    """Take in ``User.posts = relationship(...)``, written after the class; a column comes too late for its table."""
+    cls = declared.mapper.class_
+    for name, value in list(vars(cls).items()):
+        if isinstance(value, Relationship):
+            declared.relationships[name] = value
+            setattr(cls, name, RelationAttribute(cls, name, relation_of))
+        elif isinstance(value, MappedColumn):
+            raise mistake(
+                f"{cls.__name__}.{name} was given to the class after its table was made",
+                write=f"{name}: Mapped[...] = mapped_column()",
+                instead=f"in class {cls.__name__}",
+            )
 
 
 def check_foreign_keys(declared: Declared) -> None:

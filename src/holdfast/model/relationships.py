@@ -11,6 +11,8 @@ from typing import Any, Literal, TypeVar
 
 from sqlalchemy.sql.selectable import FromClause
 
+from holdfast.errors import ModelError
+
 from .columns import UNSET, Mapped, refuse_dataclass_arguments
 from .messages import did_you_mean, later, listed, mistake
 
@@ -18,6 +20,8 @@ T_co = TypeVar("T_co", bound=Any, covariant=True)
 
 CASCADES = frozenset({"save-update", "merge", "refresh-expire", "expunge", "delete", "delete-orphan"})
 ALL_CASCADES = CASCADES - {"delete-orphan"}
+READING_CASCADES = frozenset({"merge", "refresh-expire", "expunge"})
+"""What is left of a cascade where the relation is viewonly."""
 LAZY: Mapping[Any, str] = {
     **{
         name: name
@@ -135,10 +139,9 @@ def refuse_options(given: Mapping[str, Any]) -> None:
         refuse_dataclass_arguments("relationship", {"init": given["default"]})
     for name in given:
         if name not in OPTIONS | ACCEPTED | {"argument", "secondary", "backref", "default"}:
-            raise mistake(
+            raise ModelError(
                 f"relationship() has no option {name!r}{did_you_mean(name, OPTIONS)}",
-                write="relationship(...)",
-                instead=f"without {name}, or with one of {listed(sorted(OPTIONS))}:",
+                mend=f"Use one of: {listed(sorted(OPTIONS))}.",
             )
 
 
@@ -156,11 +159,7 @@ def lazy_of(where: str, declared: Relationship[Any]) -> str:
 
 def cascade_of(where: str, declared: Relationship[Any]) -> frozenset[str]:
     """Answer the cascades of a relation as a set."""
-    written = declared.get("cascade")
-    if declared.get("viewonly"):
-        return _viewonly_cascade(where, written)
-    if written is None:
-        return frozenset({"save-update", "merge"}) if "cascade" not in declared.options else frozenset()
+    written = declared.get("cascade", "save-update, merge") or "none"
     words = {word.strip() for word in (written.split(",") if isinstance(written, str) else written)} - {""}
     found = (words | ALL_CASCADES if "all" in words else words) - {"all"}
     found = found - ALL_CASCADES if "none" in words else found
@@ -169,17 +168,7 @@ def cascade_of(where: str, declared: Relationship[Any]) -> frozenset[str]:
         raise mistake(f"{where}: there is no cascade {word!r}{near}", write='cascade="all, delete-orphan"')
     if "delete-orphan" in found and "delete" not in found:
         raise mistake(f"{where}: delete-orphan needs delete", write='cascade="all, delete-orphan"')
-    return frozenset(found - {"none"})
-
-
-def _viewonly_cascade(where: str, written: Any) -> frozenset[str]:
-    words = {word.strip() for word in written.split(",")} if isinstance(written, str) else set()
-    for word in sorted(words & {"save-update", "delete", "delete-orphan", "all"}):
-        raise mistake(
-            f"{where}: a viewonly relation saves nothing, so it has no cascade {word!r}",
-            write="viewonly=True",
-        )
-    return frozenset({"merge"})
+    return frozenset(found - {"none"}) & (READING_CASCADES if declared.get("viewonly") else CASCADES)
 
 
 def collection_of(where: str, kind: Any) -> type[Any]:

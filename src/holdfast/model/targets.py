@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, get_args, get_origin
 
 from .annotations import NOT_MAPPED, Forward, mapped_argument, without_none
 from .mapper import Mapper
-from .messages import did_you_mean, later, mistake
+from .messages import did_you_mean, later, mistake, nearest
 from .names import evaluate
 from .relationships import Relationship, collection_of
 
@@ -37,12 +37,13 @@ class Shape:
         self.collection = collection
 
 
-def shape_of(owner: Declared, name: str, annotation: Any) -> Shape:
+def shape_of(owner: Declared, name: str) -> Shape:
     """Read ``Mapped[list["Post"]]``, ``Mapped["Post | None"]``; no annotation says nothing."""
-    if annotation is None:
+    annotation, scope = owner.annotations.get(name, (None, None))
+    if annotation is None or scope is None:
         return Shape()
     where = f"{owner.mapper.name}.{name}"
-    hint = mapped_argument(annotation, owner.scope)
+    hint = mapped_argument(annotation, scope)
     if hint is NOT_MAPPED:
         if owner.allows_unmapped:
             return Shape()
@@ -67,7 +68,7 @@ def shape_of(owner: Declared, name: str, annotation: Any) -> Shape:
 def target_of(registry: Registry, owner: Declared, name: str, declared: Relationship[Any]) -> Any:
     """Answer (mapper, uselist, collection class) of a relation; None where nothing is said."""
     where = f"{owner.mapper.name}.{name}"
-    shape = shape_of(owner, name, owner.annotations.get(name))
+    shape = shape_of(owner, name)
     if declared.argument is not None:
         target = _from_argument(registry, where, declared.argument)
     elif shape.hint is not None:
@@ -77,7 +78,7 @@ def target_of(registry: Registry, owner: Declared, name: str, declared: Relation
             f"{where} does not say what it leads to", write=f'{name}: Mapped[list["..."]] = relationship()'
         )
     uselist = declared.get("uselist")
-    uselist = shape.uselist if uselist is None else bool(uselist)
+    uselist = shape.uselist if uselist is None or shape.uselist is False else bool(uselist)
     collection = declared.get("collection_class")
     collection = shape.collection if collection is None else collection_of(where, collection)
     return mapped(registry, where, target), uselist, collection
@@ -115,5 +116,5 @@ def mapped(registry: Registry, where: str, target: Any) -> Mapper:
         return declared.mapper  # type: ignore[no-any-return]
     shown = getattr(target, "__name__", repr(target))
     near = did_you_mean(shown, registry.classes)
-    guess = near.split("'")[1] if near else next(iter(registry.classes), "Class")
+    guess = nearest(shown, registry.classes) or next(iter(registry.classes), "Class")
     raise mistake(f"{where}: {shown} is not a mapped class{near}", write=f'relationship("{guess}")')

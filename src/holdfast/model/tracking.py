@@ -42,6 +42,8 @@ MISSING: Any = _Missing()
 class SessionPort(Protocol):
     """What instances need of the session that holds them."""
 
+    closed: bool
+
     def note_change(self, instance: Any, name: str) -> None:
         """Remember the value of an attribute before its first change."""
 
@@ -96,8 +98,10 @@ DETACHED = Batch(None, None)
 
 
 def session_of(instance: Any) -> Any:
+    """The open session that holds the object, if one does."""
     batch = instance.__dict__.get(BATCH)
-    return None if batch is None else batch.session
+    session = None if batch is None else batch.session
+    return None if session is None or session.closed else session
 
 
 class Tracked:
@@ -190,8 +194,10 @@ class AwaitableAttrs:
         if name not in mapper.relations and name not in mapper.columns:
             raise unknown_attribute(mapper, name)
         batch = instance.__dict__.get(BATCH)
-        if name in instance.__dict__ or batch is None or batch.pending or batch.session is None:
+        if name in instance.__dict__ or batch is None or batch.pending:
             return _ready(instance, name)
+        if batch.session is None or batch.session.closed:
+            raise DetachedInstanceError(model=mapper.name, name=name)
         return batch.session.await_missing(instance, mapper, name)
 
 
@@ -212,7 +218,7 @@ def read_missing(instance: Any, name: str) -> Any:
     mapper = type(instance).__dict__.get("__mapper__") or type(instance)._configure()
     if batch is None or batch.pending:
         return _absent(instance, mapper, name)
-    if batch.session is None:
+    if batch.session is None or batch.session.closed:
         raise DetachedInstanceError(model=mapper.name, name=name)
     return batch.session.load_missing(instance, mapper, name)
 
@@ -430,17 +436,31 @@ def make_collection(owner: Any, relation: Relation, items: Any = ()) -> Any:
     """A tracked list or set of a relation, filled without telling anybody."""
     kind = InstrumentedSet if issubclass(relation.collection, set) else InstrumentedList
     collection = kind(items)
-    collection.owner = owner
+    collection.owned_by = ref(owner)
     collection.relation = relation
     return collection
 
 
 class _Collection:
-    """What both kinds share: telling the session before a change, and the other side after it."""
+    """What both kinds share: telling the session before a change, and the other side after it.
+
+    The owner is held weakly, so that a loaded graph is not a ring that only the garbage collector can free.
+    """
 
     __slots__ = ()
-    owner: Any
+    owned_by: ref[Any]
     relation: Relation
+
+    @property
+    def owner(self) -> Any:
+        """The object whose relation this is."""
+        owner = self.owned_by()
+        if owner is None:
+            raise DetachedInstanceError(
+                f"The {self.relation.parent.name} of this collection is gone, so a change of it cannot be saved",
+                mend=f"Keep the {self.relation.parent.name} in a variable while you change its {self.relation.name}.",
+            )
+        return owner
 
     def _before(self, *items: Any) -> None:
         for item in items:
@@ -459,7 +479,7 @@ class _Collection:
 class InstrumentedList(list[Any], _Collection):
     """The list of a to-many relation; changes to it are saved by the next flush."""
 
-    __slots__ = ("owner", "relation")
+    __slots__ = ("owned_by", "relation")
 
     def put(self, item: Any) -> None:
         """Append without telling the other side."""
@@ -535,7 +555,7 @@ class InstrumentedList(list[Any], _Collection):
 class InstrumentedSet(set[Any], _Collection):
     """The set of a to-many relation; changes to it are saved by the next flush."""
 
-    __slots__ = ("owner", "relation")
+    __slots__ = ("owned_by", "relation")
 
     def put(self, item: Any) -> None:
         set.add(self, item)

@@ -116,14 +116,22 @@ class Wiring:
         if len(constraints) > 1:
             raise blame.ambiguous(self, constraints)
         constraint = constraints[0]
-        far_holds_key = constraint.parent is self.target.table
-        if self.is_selfreferential:
-            far_holds_key = not self._remote_is_referred(constraint)
+        far_holds_key = self._far_holds_key(constraint)
         return and_(*(_key_equality(element, far_holds_key) for element in constraint.elements))
 
-    def _remote_is_referred(self, constraint: ForeignKeyConstraint) -> bool:
+    def _far_holds_key(self, constraint: ForeignKeyConstraint) -> bool:
+        """Say on which side the foreign key is; between a table and itself ``remote_side`` says it."""
         referred = {element.column for element in constraint.elements}
-        return bool(self.remote_side) and self.remote_side <= referred
+        keys = set(constraint.columns)
+        if self.is_selfreferential:
+            far_holds_key = not self.remote_side or not self.remote_side <= referred
+        else:
+            far_holds_key = constraint.parent is self.target.table
+        if self.remote_side and not self.remote_side <= (keys if far_holds_key else referred):
+            raise blame.remote_elsewhere(
+                self, referred if self.is_selfreferential or not far_holds_key else keys
+            )
+        return far_holds_key
 
     def _constraints_between(self, one: Table, other: Table) -> list[ForeignKeyConstraint]:
         found = foreign_keys_to(one, other, self)

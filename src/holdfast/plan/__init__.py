@@ -1,10 +1,12 @@
 """Statements made ready to send: SQL text, parameters, the shape of rows; and the cache that keeps them."""
 
 from .backend import ArrayEncoder, Backend, plain_arrays
-from .build import adapt, build_plan, entity_of
+from .build import build_plan
 from .cache import PlanCache
+from .change import column_values
 from .ddl import EXISTING, create_statements, drop_statements
 from .plan import ColumnSlot, EntitySlot, JoinSlot, Plan, Slot
+from .planner import adapt, entity_of
 from .types import bind_processor, has_binary_form, result_processor
 
 __all__ = [
@@ -19,6 +21,7 @@ __all__ = [
     "Slot",
     "adapt",
     "bind_processor",
+    "column_values",
     "create_statements",
     "drop_statements",
     "build_plan",

@@ -1,7 +1,4 @@
-"""Statement → plan: which columns each entity needs, what is joined for them, and what the rows will hold.
-
-Compiling happens once per form of statement, so this file may take its time and spell things out.
-"""
+"""Statement → plan, for every kind of statement; SELECT has a file of its own (`planner`)."""
 
 from __future__ import annotations
 
@@ -10,56 +7,50 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Dialect
-from sqlalchemy.sql import visitors
 from sqlalchemy.sql.compiler import SQLCompiler
-from sqlalchemy.sql.dml import Delete, Insert, Update, UpdateBase
+from sqlalchemy.sql.dml import UpdateBase
 from sqlalchemy.sql.elements import TextClause
-from sqlalchemy.sql.selectable import FromClause, TextualSelect
+from sqlalchemy.sql.selectable import TextualSelect
 
-from holdfast.errors import InvalidRequestError
-from holdfast.model import ENTITY, Direction, Mapper, Relation, join_condition
-from holdfast.query import PLAIN, FromStatement, LoadTree, entity_column, load_tree
+from holdfast.query import FromStatement
 
 from .bind import make_bind
-from .plan import ColumnSlot, EntitySlot, JoinSlot, Plan, Slot
-from .types import has_binary_form, result_processor
-
-_JOINED = ("joined", "inner")
+from .change import plan_change
+from .plan import Plan
+from .planner import Planner, changes_data, compile_statement, describe_columns, name_rows
 
 
 def build_plan(
-    statement: Any, dialect: Dialect, listed: Sequence[Any], column_keys: Sequence[str] | None = None
+    statement: Any,
+    dialect: Dialect,
+    listed: Sequence[Any],
+    column_keys: Sequence[str] | None = None,
+    *,
+    in_step: bool = False,
 ) -> Plan:
-    """Make the plan of any executable; ``listed`` are the bound parameters of its cache key."""
+    """Make the plan of any executable; ``listed`` are the bound parameters of its cache key.
+
+    ``column_keys`` are the columns that values are given for by name; ``in_step`` says that a change brings back
+    what loaded objects must know of it.
+    """
     if isinstance(statement, FromStatement):
         return _plan_from_statement(statement, dialect, listed)
     if isinstance(statement, (sa.Select, sa.CompoundSelect)):
-        return _Planner(statement, dialect, listed).plan()
+        return Planner(statement, dialect, listed).plan()
     if isinstance(statement, UpdateBase):
-        return _plan_change(statement, dialect, listed, column_keys)
+        return plan_change(statement, dialect, listed, column_keys, in_step=in_step)
     if isinstance(statement, TextualSelect):
         entities = list(statement.selected_columns)
         return _plan_from_statement(FromStatement(entities, statement), dialect, listed)
-    compiled = _compile(statement, dialect)
+    compiled = compile_statement(statement, dialect)
     if not isinstance(compiled, SQLCompiler):  # DDL
         return Plan(str(compiled), lambda b, n: (str(compiled), ()), "count", writes=True)
     kind = "unknown" if isinstance(statement, TextClause) else "rows"
     writes = _text_writes(compiled.string) if kind == "unknown" else False
     plan = Plan(compiled.string, make_bind(compiled, listed), kind, writes=writes)
     if kind == "rows":
-        _describe_columns(plan, compiled)
+        describe_columns(plan, compiled)
     return plan
-
-
-def _compile(statement: Any, dialect: Dialect, column_keys: Sequence[str] | None = None) -> Any:
-    if not hasattr(statement, "_compiler"):
-        raise InvalidRequestError(
-            f"{type(statement).__name__} is not a statement.",
-            mend='Pass select(...), insert(...), update(...), delete(...), or text("...").',
-        )
-    if isinstance(statement, sa.schema.ExecutableDDLElement):
-        return statement.compile(dialect=dialect)
-    return dialect.statement_compiler(dialect, statement, column_keys=column_keys)
 
 
 def _text_writes(sql: str) -> bool:
@@ -71,263 +62,19 @@ def _text_writes(sql: str) -> bool:
     return first != "SELECT" or " FOR " in sql.upper() or " INTO " in sql.upper()
 
 
-def entity_of(element: Any) -> Mapper | None:
-    """The mapper an element of a SELECT stands for, if it stands for one."""
-    annotations = getattr(element, "_annotations", None)
-    return annotations.get(ENTITY) if annotations and isinstance(element, FromClause) else None
-
-
-class _Planner:
-    """Makes the plan of one SELECT; lives for that long."""
-
-    def __init__(self, statement: Any, dialect: Dialect, listed: Sequence[Any]) -> None:
-        self.statement = statement
-        self.dialect = dialect
-        self.listed = listed
-        self.options = getattr(statement, "_with_options", ())
-        self.columns: list[Any] = []
-        self.slots: list[Slot] = []
-        self.keys: list[str | None] = []
-        self.elements: list[Any] = []
-        self.joined: list[tuple[Any, Any, Any, bool]] = []
-        self.order: list[Any] = []
-
-    def plan(self) -> Plan:
-        if isinstance(self.statement, sa.CompoundSelect):
-            return self._finish(self.statement)
-        raw = self.statement._raw_columns
-        plain = self._is_plain(raw)
-        for element in raw:
-            self._add(element, plain)
-        if not any(isinstance(slot, EntitySlot) for slot in self.slots):
-            return self._finish(self.statement)
-        return self._finish(self._rewritten())
-
-    def _is_plain(self, raw: Sequence[Any]) -> bool:
-        """Whether each row stands for one object and nothing limits or groups the rows."""
-        s = self.statement
-        return (
-            len(raw) == 1
-            and s._limit_clause is None
-            and s._offset_clause is None
-            and s._fetch_clause is None
-            and not s._distinct
-            and not s._group_by_clauses
-            and s._for_update_arg is None
-        )
-
-    def _add(self, element: Any, plain: bool) -> None:
-        mapper = entity_of(element)
-        if mapper is not None:
-            tree = load_tree(self.options, element, mapper)
-            nullable = self._may_be_null(element)
-            self.slots.append(self._entity(mapper, element, tree, nullable, plain, ()))
-            self.keys.append(mapper.name)
-            self.elements.append(mapper.class_)
-        elif isinstance(element, FromClause):
-            for column in element.c:
-                self._column(column)
-        else:
-            self._column(element)
-
-    def _may_be_null(self, element: Any) -> bool:
-        s = self.statement
-        return not (len(s._raw_columns) == 1 and not s._setup_joins and not s._from_obj and hash(element) == hash(
-            entity_of(element).table  # type: ignore[union-attr]
-        ))
-
-    def _column(self, element: Any) -> None:
-        type_ = getattr(element, "type", None)
-        processor = None if type_ is None else result_processor(type_, self.dialect)
-        self.slots.append(ColumnSlot(len(self.columns), processor, type_ is None or type_.hashable))
-        self.columns.append(element)
-        self.elements.append(element)
-        self.keys.append(getattr(element, "_annotations", {}).get("proxy_key"))
-
-    def _entity(
-        self,
-        mapper: Mapper,
-        source: FromClause,
-        tree: LoadTree,
-        nullable: bool,
-        plain: bool,
-        path: tuple[Relation, ...],
-    ) -> EntitySlot:
-        names = tuple(name for name in mapper.columns if tree.wants(mapper, name))
-        slot = EntitySlot(
-            mapper,
-            len(self.columns),
-            names,
-            tuple(result_processor(mapper.columns[name].type, self.dialect) for name in names),
-            nullable,
-            tree,
-        )
-        self.columns.extend(entity_column(source, mapper.columns[name]) for name in names)
-        for relation in mapper.relations.values():
-            branch = tree.branch(relation)
-            if branch.strategy not in _JOINED or not self._can_join(relation, plain, path):
-                continue
-            inner = branch.strategy == "inner" and not nullable
-            target = relation.target.table.alias()
-            self._join(relation, source, target, branch.criteria, inner)
-            child = self._entity(relation.target, target, branch.tree, True, plain, (*path, relation))
-            slot.joins.append(JoinSlot(relation, child))
-        return slot
-
-    def _can_join(self, relation: Relation, plain: bool, path: tuple[Relation, ...]) -> bool:
-        """What cannot be joined is loaded with one more statement instead.
-
-        A joined collection multiplies rows, so LIMIT, DISTINCT and grouping would count the wrong thing; a
-        model that says ``lazy="joined"`` on a cycle would join for ever.
-        """
-        if self.statement._group_by_clauses or self.statement._distinct:
-            return False
-        if self.statement._for_update_arg is not None:
-            return False
-        return (plain or not relation.uselist) and relation not in path
-
-    def _join(self, relation: Relation, source: Any, target: Any, criteria: Any, inner: bool) -> None:
-        on: Any
-        if relation.direction is Direction.MANY_TO_MANY:
-            assert relation.secondary is not None
-            secondary = relation.secondary.alias()
-            first, on = join_condition(relation, source, target, secondary)
-            right: Any = secondary.join(target, sa.and_(on, *adapt(criteria, relation.target, target)))
-            on = first
-        else:
-            on, _ = join_condition(relation, source, target, None)
-            right = target
-            if criteria:
-                on = sa.and_(on, *adapt(criteria, relation.target, target))
-        self.joined.append((source, right, on, not inner))
-        self.order.extend(adapt(relation.order_by, relation.target, target))
-
-    def _rewritten(self) -> Any:
-        """The statement with its entities spelled out as columns and its eager joins added."""
-        spelled = self.statement._clone()
-        spelled._raw_columns = list(self.columns)
-        spelled = spelled._reset_memoizations() or spelled if hasattr(spelled, "_reset_memoizations") else spelled
-        sources = [e for e in self.statement._raw_columns if entity_of(e) is not None]
-        if not spelled._from_obj and not spelled._setup_joins:
-            spelled = sa.Select.select_from(spelled, *[e for e in sources if self._needs_from(e)])
-        for source, right, on, isouter in self.joined:
-            spelled = sa.Select.join_from(spelled, source, right, on, isouter=isouter)
-        if self.order:
-            spelled = sa.Select.order_by(spelled, *self.order)
-        return spelled
-
-    def _needs_from(self, source: Any) -> bool:
-        return any(j[0] is source for j in self.joined)
-
-    def _finish(self, statement: Any) -> Plan:
-        compiled = _compile(statement, self.dialect)
-        plan = Plan(compiled.string, make_bind(compiled, self.listed), "rows")
-        plan.refreshes = getattr(self.statement, "_for_update_arg", None) is not None
-        plan.writes = plan.refreshes or _changes_data(self.statement)
-        if not self.slots:
-            _describe_columns(plan, compiled)
-            return plan
-        types = [entry.type for entry in compiled._result_columns]
-        if len(types) != len(self.columns):
-            raise InvalidRequestError(
-                "A text column in a SELECT must be one column.",
-                mend='Write each as its own literal_column("..."), or use text("...").columns(...).',
-            )
-        plan.binary = all(has_binary_form(t, self.dialect) for t in types)
-        plan.slots = tuple(self.slots)
-        plan.width = len(types)
-        plan.unique = any(_multiplies(slot) for slot in plan.entities)
-        names = [
-            key if key is not None else compiled._result_columns[slot.index].keyname  # type: ignore[union-attr]
-            for slot, key in zip(self.slots, self.keys, strict=True)
-        ]
-        _name_rows(plan, names, self.elements)
-        return plan
-
-
-def adapt(expressions: Sequence[Any], mapper: Mapper, target: FromClause) -> list[Any]:
-    """Expressions on a mapped table, said of an alias of it."""
-    from sqlalchemy.sql.util import ClauseAdapter
-
-    adapter = ClauseAdapter(target)
-    return [adapter.traverse(e) for e in expressions]
-
-
-def _multiplies(slot: EntitySlot) -> bool:
-    return any(j.relation.uselist or _multiplies(j.entity) for j in slot.joins)
-
-
-def _changes_data(statement: Any) -> bool:
-    """Whether a SELECT holds an INSERT, UPDATE or DELETE in a CTE."""
-    return any(isinstance(element, UpdateBase) for element in visitors.iterate(statement))
-
-
-def _name_rows(plan: Plan, names: Sequence[str], elements: Sequence[Any] = ()) -> None:
-    plan.keys = tuple(names)
-    if len(elements) == len(names):
-        plan.lookups = tuple((element,) for element in elements)
-
-
-def _describe_columns(plan: Plan, compiled: SQLCompiler) -> None:
-    """Rows of plain columns, as the compiler lists them."""
-    entries = compiled._result_columns
-    plan.slots = tuple(
-        ColumnSlot(index, result_processor(entry.type, compiled.dialect), entry.type.hashable)
-        for index, entry in enumerate(entries)
-    )
-    plan.width = len(entries)
-    plan.binary = bool(entries) and all(has_binary_form(e.type, compiled.dialect) for e in entries)
-    _name_rows(plan, [entry.keyname for entry in entries])
-
-
-def _plan_change(
-    statement: Any, dialect: Dialect, listed: Sequence[Any], column_keys: Sequence[str] | None
-) -> Plan:
-    """INSERT, UPDATE, DELETE; with RETURNING of columns or of mapped classes."""
-    entities: list[Any] = list(statement._returning)
-    if isinstance(statement, Insert) and not entities:
-        statement = statement.inline()
-    elif any(entity_of(e) is not None for e in entities):
-        statement = statement._clone()
-        statement._returning = tuple(
-            c for e in entities for c in (_entity_columns(e) if entity_of(e) is not None else [e])
-        )
-    compiled = _compile(statement, dialect, column_keys)
-    plan = Plan(compiled.string, make_bind(compiled, listed), "rows" if entities else "count", writes=True)
-    plan.touches = entity_of(statement.table) if isinstance(statement, (Update, Delete)) else None
-    if entities:
-        planner = _Planner(sa.select(*entities), dialect, listed)
-        for element in entities:
-            planner._add(element, False)
-        plan.slots, plan.width = tuple(planner.slots), len(planner.columns)
-        plan.refreshes = True
-        _name_rows(plan, [k or c.key for k, c in zip(planner.keys, _firsts(planner), strict=True)])
-    return plan
-
-
-def _entity_columns(entity: Any) -> list[Any]:
-    mapper = entity_of(entity)
-    assert mapper is not None
-    return [mapper.columns[name] for name in mapper.columns if PLAIN.wants(mapper, name)]
-
-
-def _firsts(planner: _Planner) -> list[Any]:
-    return [planner.columns[s.first if isinstance(s, EntitySlot) else s.index] for s in planner.slots]
-
-
 def _plan_from_statement(statement: FromStatement[Any], dialect: Dialect, listed: Sequence[Any]) -> Plan:
     """Entities read from a statement somebody else wrote; columns are found by name."""
     inner = statement.statement
-    compiled = _compile(inner, dialect)
-    planner = _Planner(sa.select(*statement._raw_columns), dialect, listed)
+    compiled = compile_statement(inner, dialect)
+    planner = Planner(sa.select(*statement._raw_columns), dialect, listed)
     planner.options = statement._with_options
     for element in statement._raw_columns:
-        planner._add(element, False)
+        planner.add(element, False)
     plan = Plan(compiled.string, make_bind(compiled, listed), "unknown")
     plan.writes = isinstance(inner, UpdateBase) or (
-        _text_writes(compiled.string) if isinstance(inner, (TextClause, TextualSelect)) else _changes_data(inner)
+        _text_writes(compiled.string) if isinstance(inner, (TextClause, TextualSelect)) else changes_data(inner)
     )
     plan.slots, plan.width = tuple(planner.slots), len(planner.columns)
     plan.memo["names"] = tuple(column.name for column in planner.columns)
-    _name_rows(plan, [k or c.key for k, c in zip(planner.keys, _firsts(planner), strict=True)])
+    name_rows(plan, planner.keys, planner.elements)
     return plan

@@ -60,7 +60,8 @@ class Plan:
     """A statement, ready to be sent again and again.
 
     ``sql`` is final unless ``bind`` answers another text: a statement with IN lists has one for each length.
-    ``writes`` says that it must run in a transaction; ``refreshes`` that loaded objects take the row's values.
+    ``writes`` says that it must run in a transaction; ``refreshes`` that loaded objects take the row's values;
+    ``loads`` that more statements follow for relations (None: not asked yet).
     """
 
     sql: str
@@ -72,12 +73,15 @@ class Plan:
     writes: bool = False
     refreshes: bool = False
     unique: bool = False
+    loads: bool | None = None
     touches: Mapper | None = None
     hydrate: Any = None
     source: str = ""
     lookups: tuple[tuple[Any, ...], ...] = ()
     """Per slot: the objects a row can be asked by, besides the name: ``row._mapping[User.name]``."""
     width: int = 0
+    in_step: tuple[str, ...] = ()
+    """The attributes whose values stand last in a row, for loaded objects and not for the user."""
     memo: dict[Any, Any] = field(default_factory=dict)
 
     @property

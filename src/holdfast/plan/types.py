@@ -20,7 +20,7 @@ _KNOWN_BINARY = (
     sqltypes.Integer,
     sqltypes.String,
     sqltypes.Boolean,
-    sqltypes.Numeric,
+    sqltypes.NumericCommon,
     sqltypes.DateTime,
     sqltypes.Date,
     sqltypes.Time,
@@ -34,12 +34,12 @@ _KNOWN_BINARY = (
 def result_processor(type_: TypeEngine[Any], dialect: Dialect) -> Processor | None:
     """What turns a driver's value into the Python value; None when they are the same."""
     inner = type_.dialect_impl(dialect)
-    if dialect.name == "postgresql" and isinstance(inner, sqltypes.Numeric):
+    if dialect.name == "postgresql" and isinstance(inner, sqltypes.NumericCommon):
         return _number_processor(inner)
     return type_._cached_result_processor(dialect, None)
 
 
-def _number_processor(type_: sqltypes.Numeric[Any]) -> Processor | None:
+def _number_processor(type_: sqltypes.NumericCommon[Any]) -> Processor | None:
     """PostgreSQL gives numeric as Decimal and double precision as float, whatever was asked for."""
     if type_.asdecimal:
         return _to_decimal if isinstance(type_, sqltypes.Float) else None

@@ -101,12 +101,14 @@ class AsyncPool:
                 "An async database is used from two event loops",
                 mend="Make one for each loop: `db = AsyncDatabase(url)`.",
             )
-        if self._loop is not None:
-            self.start_over()
+        for connection in (*self._state.idle, *self._state.lent):
+            with suppress(Exception):  # what hangs on a closed loop can only be cut
+                connection.terminate()
+        self._begin(closed=self._state.closed)
         self._loop = asyncio.get_running_loop()
 
     def start_over(self) -> None:
-        """Begin with empty books; the connections of before are left untouched."""
+        """Begin with empty books in a forked child; the parent's connections are left untouched."""
         forget(self._state)
         self._loop = None
         self._begin(closed=self._state.closed)

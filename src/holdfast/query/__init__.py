@@ -1,6 +1,6 @@
 """What users ask with: ``select`` with relationship joins, ``aliased``, loader options."""
 
-from .aliased import AliasedClass, aliased, entity_column
+from .aliased import ALIAS_NAME, AliasedClass, aliased, entity_column
 from .options import (
     PLAIN,
     Branch,
@@ -23,6 +23,7 @@ from .options import (
 from .select import FromStatement, Select, select
 
 __all__ = [
+    "ALIAS_NAME",
     "PLAIN",
     "AliasedClass",
     "Branch",

@@ -13,13 +13,16 @@ from holdfast.model import ENTITY, Mapper, RelationAttribute, mapper_of
 
 T = TypeVar("T")
 
+ALIAS_NAME = "holdfast_alias"
+"""The annotation that holds the name an alias was given; rows are asked by it."""
+
 
 class AliasedClass:
     """Stands for a mapped class in a statement; its attributes are columns and relations of the alias."""
 
-    def __init__(self, mapper: Mapper, selectable: FromClause) -> None:
+    def __init__(self, mapper: Mapper, selectable: FromClause, name: str | None = None) -> None:
         self.__mapper__ = mapper
-        self.__selectable__ = selectable._annotate({ENTITY: mapper})
+        self.__selectable__ = selectable._annotate({ENTITY: mapper, ALIAS_NAME: name})
 
     def __clause_element__(self) -> FromClause:
         return cast(FromClause, self.__selectable__)
@@ -56,7 +59,7 @@ def aliased(
         source = selectable.subquery(name)
     else:
         source = selectable if name is None else selectable.alias(name)
-    return cast("type[T]", AliasedClass(mapper, source))
+    return cast("type[T]", AliasedClass(mapper, source, name))
 
 
 def entity_column(source: FromClause, column: Column[Any]) -> Any:

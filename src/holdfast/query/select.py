@@ -9,11 +9,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Self, TypeVar, TypeVarTuple, Unpack, overload
 
 import sqlalchemy as sa
+from sqlalchemy.sql.cache_key import CacheKey
 from sqlalchemy.sql.selectable import TypedReturnsRows
 from sqlalchemy.sql.util import ClauseAdapter
 
 from holdfast.errors import InvalidRequestError
-from holdfast.model import Direction, RelationAttribute, join_condition
+from holdfast.model import Direction, EntityColumn, RelationAttribute, form_of, join_condition
 
 if TYPE_CHECKING:
     from sqlalchemy.sql._typing import _TypedColumnClauseArgument as _Entity
@@ -33,6 +34,35 @@ class Select(sa.Select[Unpack[Ts]]):
     """A SELECT over tables, mapped classes, or both."""
 
     inherit_cache = True
+
+    _short: tuple[tuple[Any, ...], tuple[Any, ...]] | None = None
+    """(a short key that names the plan, the bound parameters), while the statement is of the commonest form:
+    mapped classes and comparisons of their columns with values.  Walking it for SQLAlchemy's key costs 10 µs."""
+
+    def where(self, *whereclause: Any) -> Self:
+        """Add conditions, joined by AND."""
+        short = self._short
+        if short is None or len(whereclause) != 1 or (form := form_of(whereclause[0])) is None:
+            return super().where(*whereclause)
+        narrowed = self._generate()
+        narrowed._where_criteria = (*self._where_criteria, whereclause[0])
+        narrowed._short = ((*short[0], form), (*short[1], whereclause[0].right))
+        return narrowed
+
+    def _generate(self) -> Self:
+        """Every other method makes another form of statement."""
+        twin = super()._generate()
+        twin.__dict__.pop("_short", None)
+        return twin
+
+    def _clone(self, **kw: Any) -> Self:
+        twin = super()._clone(**kw)
+        twin.__dict__.pop("_short", None)
+        return twin
+
+    def _generate_cache_key(self) -> Any:
+        short = self._short
+        return super()._generate_cache_key() if short is None else CacheKey(short[0], short[1], None)
 
     def join(
         self, target: Any, onclause: Any = None, *, isouter: bool = False, full: bool = False
@@ -83,9 +113,8 @@ class Select(sa.Select[Unpack[Ts]]):
             assert relation.secondary is not None
             secondary = relation.secondary.alias()
             first, second = join_condition(relation, source, target, secondary)
-            joined = super().join_from(source, secondary, first, isouter=isouter, full=full)
-            condition = sa.and_(second, *_criteria_on(attribute, target))
-            return sa.Select.join_from(joined, secondary, target, condition, isouter=isouter, full=full)
+            right = secondary.join(target, sa.and_(second, *_criteria_on(attribute, target)))
+            return super().join_from(source, right, first, isouter=isouter, full=full)
         first, _ = join_condition(relation, source, target, None)
         extra = _criteria_on(attribute, target)
         if onclause is not None:
@@ -162,7 +191,10 @@ def select(
 def select(*entities: Any) -> Select[Unpack[tuple[Any, ...]]]: ...
 def select(*entities: Any) -> Any:
     """Select mapped classes, columns, and expressions: ``select(User).where(User.name == "Ada")``."""
-    return Select(*entities)
+    statement: Any = Select(*entities)
+    if all([isinstance(entity, (type, EntityColumn)) for entity in entities]):
+        statement._short = (entities, ())
+    return statement
 
 
 def _criteria_on(attribute: RelationAttribute, target: Any) -> tuple[Any, ...]:

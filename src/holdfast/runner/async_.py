@@ -113,10 +113,12 @@ class AsyncRunner:
             self.connection = await self._pool.acquire()
         if not cleanup:
             return await (self._tell(step) if self._teller.active else step.perform(self.connection))
-        finished = await self._finish(self._tell(step))
-        if not finished:
-            await self.discard()
-        self._cut = self._cut and not finished
+        task = asyncio.ensure_future(self._tell(step))
+        if await self._wait_for(task):
+            answer = task.result()
+            self._cut = False
+            return answer
+        await self.discard()  # and with the connection goes what was to be cleaned
         return None
 
     async def _tell(self, step: Step) -> Any:
@@ -151,6 +153,10 @@ class AsyncRunner:
     async def _finish(self, work: Awaitable[Any]) -> bool:
         """Wait for a clean-up whatever cancels us; tell whether it went well in time."""
         task = asyncio.ensure_future(work)
+        return await self._wait_for(task) and not task.cancelled() and task.exception() is None
+
+    async def _wait_for(self, task: asyncio.Future[Any]) -> bool:
+        """Wait for a task whatever cancels us; tell whether it ended in time."""
         end = asyncio.get_running_loop().time() + CLEANUP_SECONDS
         while not task.done():
             remaining = end - asyncio.get_running_loop().time()
@@ -161,7 +167,7 @@ class AsyncRunner:
                 await asyncio.wait({task}, timeout=remaining)
             except asyncio.CancelledError:
                 self._owed = True
-        return not task.cancelled() and task.exception() is None
+        return True
 
     def _pay(self) -> None:
         owed, self._owed = self._owed, False

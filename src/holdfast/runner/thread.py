@@ -19,6 +19,7 @@ from holdfast.runner.protocol import AsyncLender, Translate
 from holdfast.steps import Command, Operation, Step
 
 T = TypeVar("T")
+INTERRUPT_SECONDS = 0.02
 
 
 class Worker:
@@ -68,14 +69,18 @@ class Worker:
             raise
 
     async def _stop(self, job: Job) -> None:
-        """Interrupt the statement under way and wait until the thread has come back."""
+        """Interrupt the statement under way, and wait until the thread has come back.
+
+        An interrupt between two statements is lost, and one during a clean-up would harm; so it is
+        repeated until the thread is back, and left out during a clean-up.
+        """
         job.cancelled = True
-        if self.connection is not None:
-            self.connection.cancel()
         while not job.ended:
+            if self.connection is not None and not job.cleaning:
+                self.connection.cancel()
             job.future = job.loop.create_future()
             with suppress(asyncio.CancelledError):
-                await job.future
+                await asyncio.wait({job.future}, timeout=INTERRUPT_SECONDS)
 
     async def ping(self) -> None:
         await self.call(self.connection.ping)
@@ -100,13 +105,14 @@ class Worker:
 class Job:
     """A function on its way through a thread, and the future that waits for it."""
 
-    __slots__ = ("cancelled", "ended", "error", "future", "loop", "value", "work")
+    __slots__ = ("cancelled", "cleaning", "ended", "error", "future", "loop", "value", "work")
 
     def __init__(self, work: Callable[[], Any], loop: Any, future: Any) -> None:
         self.work = work
         self.loop = loop
         self.future = future
         self.cancelled = False
+        self.cleaning = False
         self.ended = False
         self.value: Any = None
         self.error: BaseException | None = None
@@ -186,7 +192,8 @@ class AsyncThreadRunner:
         tell = self._teller.tell if self._teller.active else None
 
         def perform(step: Step) -> Any:
-            if job.cancelled and not _is_cleanup(step):
+            job.cleaning = type(step) is Command and step.cleanup
+            if job.cancelled and not job.cleaning:
                 raise asyncio.CancelledError
             if tell is not None:
                 return tell(step, connection, translate)

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from holdfast.model import BATCH, RAW
+from holdfast.model import BATCH, RAW, Batch
 from holdfast.model import InstrumentedList, InstrumentedSet
+
+GONE = Batch(None, None)
+"""The batch of objects whose rows were deleted."""
 
 
 class Change:

@@ -32,11 +32,11 @@ from holdfast.model import BATCH, DETACHED, MISSING, RAW, Batch, Mapper, Relatio
 from holdfast.model import InstrumentedList, InstrumentedSet, unknown_attribute
 from holdfast.plan import Backend, EntitySlot, Plan, build_plan
 from holdfast.query import PLAIN, LoaderOption, LoadTree, load_tree
-from holdfast.steps import Answer, Operation, command, execute, execute_many, fetch, run
+from holdfast.steps import Answer, Fetch, Operation, command, execute, execute_many, fetch, run
 from holdfast.tx import Scope, begin_sql
 
 from . import loading
-from .changes import Change, Frame, make_transient
+from .changes import GONE, Change, Frame, make_transient
 from .flush import Flush
 from .results import change_result, named_result, rows_result
 
@@ -46,6 +46,27 @@ _LOADS = ("selectin", "subquery", "immediate", "noload")
 
 class SessionCore:
     """One unit of work after another, on one database."""
+
+    __slots__ = (
+        "_got",
+        "_pending",
+        "autoflush",
+        "awaiter",
+        "backend",
+        "busy",
+        "closed",
+        "deleted",
+        "dirty",
+        "epoch",
+        "failed",
+        "frames",
+        "identities",
+        "in_transaction",
+        "new",
+        "read",
+        "scope",
+        "touch",
+    )
 
     def __init__(
         self,
@@ -66,15 +87,13 @@ class SessionCore:
         self.dirty: dict[int, Change] = {}
         self.deleted: dict[int, Any] = {}
         self.read: dict[tuple[int, str], Any] = {}
-        self.frames = [Frame()]
+        self.frames: list[Frame] = []
         self.epoch = 0
         self.in_transaction = False
         self.failed = False
         self.closed = False
         self.busy = False
-        self.gone = Batch(None, None)
-        self._pending = Batch(None, self)
-        self._pending.pending = True
+        self._pending: Batch | None = None
         self._got: dict[Mapper, Batch] = {}
 
     def __repr__(self) -> str:
@@ -89,6 +108,9 @@ class SessionCore:
 
     @property
     def frame(self) -> Frame:
+        """The innermost frame; the outermost is there once something has changed."""
+        if not self.frames:
+            self.frames.append(Frame())
         return self.frames[-1]
 
     def identity(self, mapper: Mapper) -> dict[Any, ref[Any]]:
@@ -105,15 +127,15 @@ class SessionCore:
 
     def new_batch(self, mapper: Mapper, tree: LoadTree | None) -> Batch:
         batch = Batch(mapper, self, self.epoch, tree)
-        if tree is not None and tree is not PLAIN:
-            batch.forbidden = _forbidden(mapper, tree)
-        elif "forbidden" in mapper.memo or _forbidden(mapper, PLAIN):
-            batch.forbidden = mapper.memo.setdefault("forbidden", _forbidden(mapper, PLAIN))
+        forbidden = mapper.memo.get(("forbidden", tree))
+        if forbidden is None:
+            forbidden = mapper.memo["forbidden", tree] = _forbidden(mapper, tree or PLAIN)
+        batch.forbidden = forbidden
         return batch
 
     def holds(self, instance: Any) -> bool:
         batch = instance.__dict__.get(BATCH)
-        return batch is not None and batch.session is self
+        return batch is not None and batch.session is self and not self.closed
 
     def row_key(self, mapper: Mapper, instance: Any) -> tuple[Any, ...]:
         """The key of the object's row: as it was before any change that is not written yet."""
@@ -152,12 +174,11 @@ class SessionCore:
     def note_change(self, instance: Any, name: str) -> None:
         """Remember what an attribute was before its first change."""
         values = instance.__dict__
-        if values[BATCH].pending:
+        if values[BATCH].pending or self.closed:
             return
         change = self.dirty.get(id(instance))
         if change is None:
-            self.check_open()
-            self.frames[-1].save(instance)
+            self.frame.save(instance)
             change = self.dirty[id(instance)] = Change(instance)
         if name not in change.originals:
             value = values.get(name, MISSING)
@@ -290,7 +311,7 @@ class SessionCore:
         mapper = mapper_of(instance)
         batch = instance.__dict__.get(BATCH)
         if batch is None:
-            instance.__dict__[BATCH] = self._pending
+            instance.__dict__[BATCH] = self._pending or self._make_pending()
             self.new[id(instance)] = instance
             self.frame.added[id(instance)] = instance
             return True
@@ -298,12 +319,17 @@ class SessionCore:
             return self.deleted.pop(id(instance), None) is not None
         if batch.session is not None and not batch.session.closed:
             raise ObjectInOtherSession(model=mapper.name)
-        if batch is self.gone:
+        if batch is GONE:
             raise InvalidRequestError(
                 f"This {mapper.name} was deleted", mend="Make a new object, or roll back the transaction that deleted it."
             )
         self._reattach(mapper, instance)
         return True
+
+    def _make_pending(self) -> Batch:
+        self._pending = batch = Batch(None, self)
+        batch.pending = True
+        return batch
 
     def _reattach(self, mapper: Mapper, instance: Any) -> None:
         """A detached object comes back as persistent."""
@@ -446,7 +472,7 @@ class SessionCore:
                 self.failed = True
                 raise
         self._end()
-        self.frames = [Frame()]
+        self.frames.clear()
 
     def rollback(self) -> Operation[None]:
         """Undo what was not committed; objects go back to what they were, without a query."""
@@ -456,7 +482,6 @@ class SessionCore:
         finally:
             while self.frames:
                 self._restore(self.frames.pop())
-            self.frames = [Frame()]
             self._end()
 
     def _end(self) -> None:
@@ -478,6 +503,8 @@ class SessionCore:
         self._check_usable()
         yield from self.flush()
         yield from self.ensure_transaction()
+        if not self.frames:
+            self.frames.append(Frame())
         name = f"holdfast_{len(self.frames)}"
         yield from command(f"SAVEPOINT {name}")
         self.frames.append(Frame())
@@ -531,16 +558,22 @@ class SessionCore:
                 identity[key] = ref(instance)
 
     def close(self) -> Operation[None]:
-        """Roll back what is open and let all objects go; the session is at its end."""
-        if self.closed:
-            return
+        """Roll back what is open; the session is at its end."""
         try:
             if self.in_transaction:
                 yield from command("ROLLBACK", cleanup=True)
         finally:
-            self.in_transaction = False
-            self.expunge_all()
-            self.closed = True
+            self.finish()
+
+    def finish(self) -> None:
+        """Let all objects go.  They are not visited: a batch whose session is closed is detached."""
+        self.in_transaction = False
+        self.closed = True
+        for instance in self.new.values():
+            make_transient(instance)
+        self.new.clear()
+        self.frames.clear()
+        self.forget_all()
 
     # ------------------------------------------------------------ asking
 
@@ -548,8 +581,10 @@ class SessionCore:
         self, statement: Any, params: Any = None, options: Mapping[str, Any] | None = None
     ) -> Operation[Result[Any]]:
         """Run any statement; answers a result."""
-        self._check_usable()
-        yield from self._autoflush()
+        if self.failed:
+            raise TransactionFailed()
+        if self.new or self.dirty or self.deleted or self.read:
+            yield from self._autoflush()
         if isinstance(params, (list, tuple)):
             if len(params) != 1:
                 return (yield from self._execute_many(statement, params))
@@ -557,11 +592,11 @@ class SessionCore:
         if isinstance(statement, str):
             raise InvalidRequestError("A string is not a statement", mend='Write text("...").')
         plan, bound, params = self._plan(statement, params)
-        if plan.writes or self.scope is not None:
+        if (plan.writes or self.scope is not None) and not self.in_transaction:
             yield from self.ensure_transaction()
         sql, values = plan.bind(bound, params)
         if plan.kind == "rows":
-            rows = yield from fetch(sql, values, binary=plan.binary)
+            rows = yield Fetch(sql, values, plan.binary)  # not `fetch`: a generator less on the hottest path
             return (yield from self._rows(plan, statement, rows, options))
         if plan.kind == "count":
             count = yield from execute(sql, values)
@@ -598,7 +633,7 @@ class SessionCore:
         self, plan: Plan, statement: Any, rows: Sequence[Any], options: Mapping[str, Any] | None
     ) -> Operation[Result[Any]]:
         out = self.hydrate(plan, rows, plan.refreshes or _asks_refresh(statement, options))
-        if plan.entities:
+        if plan.loads is not False:
             yield from self.load_planned(plan, out, statement)
         if plan.writes and isinstance(statement, UpdateBase):
             self.frame.wrote = True
@@ -651,6 +686,10 @@ class SessionCore:
 
     def load_planned(self, plan: Plan, out: Sequence[Any], statement: Any = None) -> Operation[None]:
         """Load the relations that options or the model want at once."""
+        if plan.loads is None:
+            plan.loads = any(_planned(slot) for slot in plan.entities)
+        if not plan.loads:
+            return
         for place, slot in enumerate(plan.slots):
             if isinstance(slot, EntitySlot):
                 wanted = _planned(slot)
@@ -702,19 +741,21 @@ class SessionCore:
                     return None
                 if not options and (found.__dict__[BATCH].epoch == self.epoch or id(found) in self.dirty):
                     return found
-        yield from self._autoflush()
+        if self.new or self.dirty or self.deleted or self.read:
+            yield from self._autoflush()
         if options or lock is not None:
             return (yield from self._get_by_statement(mapper, key, options, lock))
         if self.scope is not None:
             yield from self.ensure_transaction()
         loader = loading.key_loader(self.backend, mapper)
         sql, values = loader.bind(key)
-        rows = yield from fetch(sql, values, binary=loader.plan.binary)
+        rows = yield Fetch(sql, values, loader.plan.binary)
         out = self.hydrate(loader.plan, rows, refresh)
         if not out:
             return None
         self._join_got(mapper, out[0])
-        yield from self.load_planned(loader.plan, out)
+        if loader.plan.loads is not False:
+            yield from self.load_planned(loader.plan, out)
         return out[0]
 
     def _join_got(self, mapper: Mapper, instance: Any) -> None:

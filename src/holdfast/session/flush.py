@@ -41,7 +41,7 @@ class Flush:
         core = self.core
         yield from self._gather()
         self._link()
-        if not (core.new or core.deleted or self._dirty() or self.associations.added or self.associations.removed):
+        if not (core.new or core.deleted or self._is_dirty() or self.associations.added or self.associations.removed):
             core.forget_changes()
             return
         yield from core.ensure_transaction()
@@ -65,20 +65,23 @@ class Flush:
 
     def _cascade_adds(self, instances: list[Any]) -> None:
         core = self.core
-        for instance in instances:
-            for relation in mapper_of(instance).relations.values():
+        for mapper, group in by_mapper(instances).items():
+            for relation in mapper.relations.values():
                 if "save-update" not in relation.cascade or relation.viewonly:
                     continue
-                for target in targets(instance, relation):
-                    if BATCH not in target.__dict__:
-                        core.add(target)
+                for instance in group:
+                    if relation.name in instance.__dict__:
+                        for target in targets(instance, relation):
+                            if BATCH not in target.__dict__:
+                                core.add(target)
 
     def _orphans(self) -> None:
         """Objects taken out of a collection that owns them are deleted."""
         core = self.core
         for change in list(core.dirty.values()):
-            for name, original in list(change.originals.items()):
-                relation = mapper_of(change.instance).relations.get(name)
+            relations = mapper_of(change.instance).relations
+            for name, original in list(change.originals.items()) if relations else ():
+                relation = relations.get(name)
                 if relation is None or "delete-orphan" not in relation.cascade:
                     continue
                 before = original if relation.uselist else [original]
@@ -141,14 +144,17 @@ class Flush:
 
     def _link(self) -> None:
         core = self.core
-        for instance in core.new.values():
-            for relation in mapper_of(instance).relations.values():
-                if not relation.viewonly and relation.name in instance.__dict__:
-                    self._link_relation(instance, relation, [], True)
+        for mapper, group in by_mapper(core.new.values()).items():
+            for relation in mapper.relations.values():
+                if relation.viewonly:
+                    continue
+                for instance in group:
+                    if relation.name in instance.__dict__:
+                        self._link_relation(instance, relation, [], True)
         for change in list(core.dirty.values()):
             instance = change.instance
             relations = mapper_of(instance).relations
-            for name, original in change.originals.items():
+            for name, original in change.originals.items() if relations else ():
                 relation = relations.get(name)
                 if relation is None or relation.viewonly or name not in instance.__dict__:
                     continue
@@ -221,9 +227,8 @@ class Flush:
 
     # ------------------------------------------------------------ write
 
-    def _dirty(self) -> list[Any]:
-        core = self.core
-        return [c.instance for c in core.dirty.values() if self._changed_columns(c.instance)]
+    def _is_dirty(self) -> bool:
+        return any(self._changed_columns(change.instance) for change in self.core.dirty.values())
 
     def _changed_columns(self, instance: Any) -> list[str]:
         """Attributes whose value differs from the row's, keys among them."""
@@ -247,9 +252,9 @@ class Flush:
         pending = {id(i) for i in core.new.values()}
         postponed: list[Any] = []
         for mapper in sorted(ranks, key=ranks.__getitem__):
-            ready = [i for i in changed.get(mapper, ()) if not self._waits(i, pending)]
-            postponed += [i for i in changed.get(mapper, ()) if self._waits(i, pending)]
-            yield from self._update(mapper, ready)
+            waits = {id(i) for i in changed.get(mapper, ()) if self._waits(i, pending)}
+            postponed += [i for i in changed.get(mapper, ()) if id(i) in waits]
+            yield from self._update(mapper, [i for i in changed.get(mapper, ()) if id(i) not in waits])
             if mapper in waiting:
                 yield from self._insert_ready(mapper, waiting, pending)
         yield from self._insert_rest(waiting, pending)
@@ -259,7 +264,7 @@ class Flush:
             yield from self._delete(mapper, deleted[mapper])
 
     def _waits(self, instance: Any, pending: set[int]) -> bool:
-        return any(id(link.parent) in pending for link in self.links.get(id(instance), ()))
+        return bool(self.links) and any(id(link.parent) in pending for link in self.links.get(id(instance), ()))
 
     def _insert_ready(self, mapper: Mapper, waiting: dict[Mapper, list[Any]], pending: set[int]) -> Operation[bool]:
         """Insert what waits for nobody, level by level; a self-reference has as many levels as it is deep."""
@@ -299,8 +304,7 @@ class Flush:
             for link in self.links.get(id(instance), ()):
                 self._apply(link)
         for omitted, group in self._by_omitted(shape, instances).items():
-            expressions = [i for i in group if has_expression(i, shape.sent)]
-            plain = [i for i in group if i not in expressions] if expressions else group
+            plain, expressions = by_expression(group, shape.sent)
             if plain:
                 yield from self._insert_group(shape, omitted, plain)
             for instance in expressions:
@@ -413,8 +417,7 @@ class Flush:
                 order = [name for name in mapper.columns if name in changed]
                 groups.setdefault(tuple(order), []).append(instance)
         for names, group in groups.items():
-            expressions = [i for i in group if shape.inline_updates or has_expression(i, names)]
-            plain = [i for i in group if i not in expressions] if expressions else group
+            plain, expressions = ([], group) if shape.inline_updates else by_expression(group, names)
             if plain:
                 yield from self._update_group(shape, names, plain)
             for instance in expressions:
@@ -539,6 +542,15 @@ def differs(before: Any, now: Any) -> bool:
     return bool(before != now)
 
 
-def has_expression(instance: Any, names: Iterable[str]) -> bool:
-    values = instance.__dict__
-    return any(isinstance(values.get(name), ClauseElement) for name in names)
+def by_expression(instances: list[Any], names: Iterable[str]) -> tuple[list[Any], list[Any]]:
+    """(objects of plain values, objects with an SQL expression for a value); types are looked at in C."""
+    held = [instance.__dict__ for instance in instances]
+    kinds = {kind for name in names for kind in set(map(type, [values.get(name) for values in held]))}
+    if not any(issubclass(kind, ClauseElement) for kind in kinds):
+        return instances, []
+    plain, expressions = [], []
+    for instance in instances:
+        values = instance.__dict__
+        has_one = any(isinstance(values.get(name), ClauseElement) for name in names)
+        (expressions if has_one else plain).append(instance)
+    return plain, expressions

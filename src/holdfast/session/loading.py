@@ -268,7 +268,7 @@ def _collect_embedded(found: dict[Any, list[Any]], rows: list[Any], out: list[An
 
 def _share(groups: dict[Any, list[Any]], relation: Relation, found: dict[Any, list[Any]]) -> None:
     name, back = relation.name, relation.back
-    back_name = back.name if back is not None and not back.uselist else None
+    back_name = None if back is None or back.uselist or found_by_key(back) else back.name
     for key, owners in groups.items():
         members = found.get(key, ())
         for owner in owners:
@@ -283,6 +283,16 @@ def _share(groups: dict[Any, list[Any]], relation: Relation, found: dict[Any, li
             if back_name is not None and relation.direction is not Direction.MANY_TO_MANY:
                 for member in members:
                     member.__dict__.setdefault(back_name, owner)
+
+
+def found_by_key(relation: Relation) -> bool:
+    """Whether the identity map answers a to-one relation, so that it need not be set beforehand.
+
+    Setting it would make rings of objects, which live until the garbage collector comes.
+    """
+    return relation.direction is Direction.MANY_TO_ONE and relation.simple and _is_key(
+        relation.target, [remote for _, remote in relation.pairs]
+    )
 
 
 def _renew_collection(held: Any, members: Sequence[Any]) -> None:

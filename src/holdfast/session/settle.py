@@ -8,6 +8,8 @@ from weakref import ref
 from holdfast.model import BATCH, Direction, Mapper, Relation
 from holdfast.model import contains
 
+from .changes import GONE
+
 if TYPE_CHECKING:
     from .core import SessionCore
 
@@ -120,7 +122,7 @@ def settle_deleted(core: SessionCore, mapper: Mapper, instances: list[Any]) -> N
             if relation.back is not None and not relation.viewonly:
                 _leave(core, relation, instance)
     for instance in instances:
-        instance.__dict__[BATCH] = core.gone
+        instance.__dict__[BATCH] = GONE
 
 
 def _leave(core: SessionCore, relation: Relation, instance: Any) -> None:

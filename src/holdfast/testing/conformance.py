@@ -321,6 +321,29 @@ def a_failed_transaction_says_so(bench: Bench) -> Operation[None]:
     assert tuple((yield from fetch("SELECT 1"))[0]) == (1,)
 
 
+@dataclass(frozen=True)
+class Ping:
+    """A step that asks whether the connection answers."""
+
+    sql: str = "ping"
+
+    def perform(self, port: Any) -> Any:
+        return port.ping()
+
+
+@_check()
+def a_ping_answers_in_every_state(bench: Bench) -> Operation[None]:
+    ping: Any = Ping()
+    yield ping
+    yield from command("BEGIN")
+    yield ping
+    if bench.postgresql:
+        yield from fails(fetch("SELECT 1/0"), errors.DataError)
+        yield ping
+    yield from command("ROLLBACK")
+    assert bench.connection.usable
+
+
 @_check(_on_postgresql)
 def writing_where_only_reading_is_allowed_is_refused(bench: Bench) -> Operation[None]:
     yield from command("BEGIN READ ONLY")

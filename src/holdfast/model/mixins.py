@@ -16,8 +16,8 @@ T_co = TypeVar("T_co", covariant=True)
 class declared_attr(Generic[T_co]):  # noqa: N801 - SQLAlchemy's name
     """Make a column, relation or directive of a mixin from the class that uses it."""
 
-    def __init__(self, function: Callable[..., Mapped[T_co] | SQLCoreOperations[T_co]] | Any) -> None:
-        self.function = getattr(function, "__func__", function)  # a classmethod is taken as its function
+    def __init__(self, function: Callable[..., Mapped[T_co] | SQLCoreOperations[T_co]]) -> None:
+        self.function: Any = getattr(function, "__func__", function)  # a classmethod is taken as its function
         self.__doc__ = self.function.__doc__
 
     if TYPE_CHECKING:
