@@ -30,13 +30,13 @@ def main() -> int:
     pinned = Placement(options.pin)
     with tempfile.TemporaryDirectory(prefix="holdfast-bench-") as folder, ExitStack() as stack:
         harness = Harness([], pinned, _tell if sys.stderr.isatty() else lambda _: None)
-        stack.callback(harness.close)
         for server in [options.server] if options.server else list(MODULES):
             if server == "postgresql" and not url:
                 print(f"PostgreSQL is left out: {URL} is not set.")
                 continue
             admins = _make_admins(server, url, Path(folder), stack)
             harness.entries += _open_all(harness, server, admins, options)
+        stack.callback(harness.close)  # before the admins drop the tables, which a system may still hold
         harness.run(
             [one for one in WORKLOADS if not options.only or one.name in options.only], options.rounds
         )

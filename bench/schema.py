@@ -158,6 +158,7 @@ class PostgresAdmin:
         plain = make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
         self.place = Place("postgresql", plain)
         self._raw = psycopg.connect(plain, autocommit=True)
+        self._raw.execute("SET lock_timeout = '20s'")  # a system that failed may hold a lock
         for statement in create("postgresql"):
             self._raw.execute(statement)
         self._seed()
@@ -192,7 +193,7 @@ class PostgresAdmin:
         return [pid for (pid,) in self.query(sql)]
 
     def describe(self) -> str:
-        return self.query("SELECT version()")[0][0].split(" on ")[0]
+        return str(self.query("SELECT version()")[0][0]).split(" on ")[0]
 
     def close(self) -> None:
         for statement in DROP:

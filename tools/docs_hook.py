@@ -2,15 +2,18 @@
 
 A section of the navigation that names a folder holds that folder's pages, ``index.md`` first.
 ``<!-- every public name -->`` in a page becomes the reference of all that ``holdfast.__all__`` names.
+A block that does not run yet (``<!-- run: skip WHY -->``) says so to the reader.
 """
 
 from __future__ import annotations
 
 import importlib
+import re
 from pathlib import Path
 from typing import Any
 
 EVERY_NAME = "<!-- every public name -->"
+NOT_YET = re.compile(r"^<!-- run: skip (.+?) -->$", re.MULTILINE)
 
 
 def on_config(config: Any) -> Any:
@@ -20,6 +23,7 @@ def on_config(config: Any) -> Any:
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
+    markdown = NOT_YET.sub(r"*Not yet: \1.*\n", markdown)
     return markdown.replace(EVERY_NAME, _reference()) if EVERY_NAME in markdown else markdown
 
 
@@ -50,4 +54,10 @@ def _room(value: object) -> str:
 
 
 def _chapter(room: str, names: list[str]) -> str:
-    return f"## {room.capitalize()}\n\n" + "\n".join(f"::: holdfast.{name}\n" for name in names)
+    return f"## {room.capitalize()}\n\n" + "\n".join(f"::: {_path(name)}\n" for name in names)
+
+
+def _path(name: str) -> str:
+    """Where a name is found; by its own module where that has the same name and would be found instead."""
+    module = str(getattr(getattr(importlib.import_module("holdfast"), name), "__module__", ""))
+    return f"{module}.{name}" if module.rpartition(".")[2] == name else f"holdfast.{name}"

@@ -8,6 +8,7 @@ A class has ``name``, ``door`` ("blocking" or "async"), ``stamp`` (how it writes
 from __future__ import annotations
 
 from importlib import import_module
+from typing import Any
 
 BARE = "driver"
 
@@ -34,9 +35,9 @@ MODULES: dict[str, tuple[str, ...]] = {
 }
 
 
-def find(server: str) -> list[tuple[str, type | Exception]]:
-    """Import the systems for a server; one that cannot be imported is given as the error."""
-    found: list[tuple[str, type | Exception]] = []
+def find(server: str) -> list[tuple[str, Any]]:
+    """Import the classes of a server's systems; one that cannot be imported is given as its error."""
+    found: list[tuple[str, Any]] = []
     for line in MODULES[server]:
         module, name = line.split(":")
         try:

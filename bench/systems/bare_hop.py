@@ -59,7 +59,8 @@ class BareHop(Rows):
     graph_touched = graph_planned
 
     async def insert(self, people: list[tuple[Any, ...]]) -> list[int]:
-        return await self._hop(self._inner.insert, people)
+        keys: list[int] = await self._hop(self._inner.insert, people)
+        return keys
 
     async def load_members(self) -> Any:
         return await self._hop(self._inner.load_members)

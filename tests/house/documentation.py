@@ -6,6 +6,7 @@ A fenced block marked ``python`` runs.  What a reader need not see stands in an 
     <!-- run: setup
     hidden = "code"
     -->                                 runs here, in the same namespace
+    <!-- run: include FILE.py -->       runs a file that stands beside the Markdown file
 
 ``await``, ``async with`` and ``async for`` may stand at top level; all blocks of a file share one event loop
 (``<!-- run: async -->`` may say so, and changes nothing).  A line that ends in ``# raises X …`` must raise an ``X``
@@ -46,12 +47,15 @@ class NothingRaised(AssertionError):
     """A line that promises an error raised none."""
 
 
-def read_blocks(text: str) -> Iterator[Block]:
-    """Read what a Markdown file has to run, in order; an unknown directive is an error."""
+def read_blocks(text: str, folder: Path | None = None) -> Iterator[Block]:
+    """Read what a Markdown file has to run, in order; an unknown directive is an error.
+
+    ``folder`` is where included files stand.
+    """
     skip: str | None = None
     for found in _BLOCK.finditer(text):
         if found["word"]:
-            hidden = _read_directive(text, found)
+            hidden = _read_directive(text, found, folder)
             if isinstance(hidden, Block):
                 yield hidden
             else:
@@ -61,8 +65,10 @@ def read_blocks(text: str) -> Iterator[Block]:
             skip = None
 
 
-def _read_directive(text: str, found: re.Match[str]) -> Block | str | None:
+def _read_directive(text: str, found: re.Match[str], folder: Path | None) -> Block | str | None:
     word, rest = found["word"], found["rest"]
+    if word == "include" and folder is not None:
+        return Block(1, (folder / rest.strip()).read_text(encoding="utf-8"))
     if word == "setup":
         return Block(_line_of(text, found.start("rest")), rest)
     if word == "skip" and rest.strip():
@@ -158,4 +164,4 @@ class _ExpectErrors(ast.NodeTransformer):
 
 
 def read_file(path: Path) -> list[Block]:
-    return list(read_blocks(path.read_text(encoding="utf-8")))
+    return list(read_blocks(path.read_text(encoding="utf-8"), path.parent))

@@ -1,7 +1,8 @@
 """The two sides of the oracle: the same work on Holdfast's session and on SQLAlchemy's.
 
 Objects are known by label.  A side answers what state an object is in, which relations it has in memory, and what
-the tables hold, with every key replaced by the label of its row, so that generated keys may differ.
+the tables hold, with every key replaced by the label of its row, so that generated keys may differ.  Columns with
+``onupdate`` are left out: they tell whether a row was inserted and then updated, or flushed once.
 """
 
 from __future__ import annotations
@@ -82,13 +83,13 @@ def _named(table: sa.Table, rows: list[tuple[Any, ...]], labels: dict[Any, str])
             for column in key.columns:
                 values["-> " + column.name] = target
         if "label" not in values:
-            yield " ".join(str(v) for n, v in values.items() if n.startswith("->")), {}
+            yield " ".join(sorted(str(v) for n, v in values.items() if n.startswith("->"))), {}
             continue
         for column in table.primary_key:
             if not isinstance(column.type, sa.String):
                 del values[column.name]
-        foreign = {c.name for c in table.c if c.foreign_keys}
-        yield values["label"], {n: v for n, v in values.items() if n not in foreign}
+        left_out = {c.name for c in table.c if c.foreign_keys or c.onupdate is not None}
+        yield values["label"], {n: v for n, v in values.items() if n not in left_out}
 
 
 # ---------------------------------------------------------------- SQLAlchemy
@@ -116,6 +117,18 @@ class OrmSide(Side):
             if getattr(found, name):
                 return name
         return "detached"
+
+    def read_again(self) -> None:
+        """Read what expired, so that touching it in a rule does not flush here alone."""
+        with self.session.no_autoflush:
+            for instance in self.objects.values():
+                if self.state(instance) == "persistent" and "label" not in instance.__dict__:
+                    instance.label
+
+    def forget_relations(self) -> None:
+        """A key that was set as a plain value moves nothing in memory here; it does in Holdfast."""
+        self.session.expire_all()
+        self.read_again()
 
     def relations(self, instance: Any) -> dict[str, Any]:
         names = sa.inspect(instance).mapper.relationships.keys()
@@ -171,6 +184,9 @@ class OurSide(Side):
 
     def relations(self, instance: Any) -> dict[str, Any]:
         return {n: instance.__dict__[n] for n in mapper_of(instance).relations if n in instance.__dict__}
+
+    def forget_relations(self) -> None:
+        """The flush has moved the objects."""
 
     def begin_nested(self) -> None:
         self.savepoints.append(self.session.begin_nested().__enter__())

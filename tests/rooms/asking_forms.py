@@ -59,7 +59,7 @@ forms(
     table_and_class=lambda m: m.select(m.Tag.__table__, m.Post).join(m.Post.tags),
     literal=lambda m: m.select(literal(1)),
     literal_text=lambda m: m.select(literal_column("1"), literal_column("'a'").label("b")),
-    no_from=lambda m: m.select(func.abs(-3), (literal(2) + 3).label("five")),
+    no_from=lambda m: m.select(func.abs(-3).label("three"), (literal(2) + 3).label("five")),
     no_result=lambda m: m.select(m.User).where(sa.false()),
     labels=lambda m: m.select(m.User.name.label("who"), (m.User.age + 1).label("next")),
     types=lambda m: m.select(
@@ -69,7 +69,7 @@ forms(
     enum=lambda m: m.select(m.User.name).where(m.User.kind == m.Kind.gold),
     enum_in=lambda m: m.select(m.User.name).where(m.User.kind.in_([m.Kind.gold])),
     distinct=lambda m: m.select(m.User.age).distinct(),
-    distinct_class=lambda m: m.select(m.User).join(m.User.posts).distinct(),
+    distinct_class=lambda m: m.select(m.Tag).join(m.Tag.posts).distinct(),
     is_null=lambda m: m.select(m.User).where(m.User.email.is_(None)),
     in_=lambda m: m.select(m.User).where(m.User.id.in_([1, 3])),
     in_empty=lambda m: m.select(m.User).where(m.User.id.in_([])),
@@ -493,7 +493,9 @@ def full_join_class(m: Any) -> Any:
 
 @on_postgresql
 def distinct_on(m: Any) -> Any:
-    return m.select(m.Post).distinct(m.Post.author_id).order_by(m.Post.author_id, m.Post.id.desc())
+    from sqlalchemy.dialects.postgresql import distinct_on as on
+
+    return m.select(m.Post).ext(on(m.Post.author_id)).order_by(m.Post.author_id, m.Post.id.desc())
 
 
 @on_postgresql
@@ -570,12 +572,15 @@ def string_agg(m: Any) -> Any:
 def aggregate_order(m: Any) -> Any:
     from sqlalchemy.dialects.postgresql import aggregate_order_by
 
-    return m.select(func.array_agg(aggregate_order_by(m.Tag.name, m.Tag.id.desc())))
+    return m.select(func.array_agg(aggregate_order_by(m.Tag.name, m.Tag.id.desc())).label("names"))
 
 
 @on_postgresql
 def percentile(m: Any) -> Any:
-    return m.select(func.percentile_cont(0.5).within_group(m.User.age), func.mode().within_group(m.User.age))
+    return m.select(
+        func.percentile_cont(0.5).within_group(m.User.age).label("half"),
+        func.mode().within_group(m.User.age).label("most"),
+    )
 
 
 @on_postgresql

@@ -323,6 +323,7 @@ def test_instants_are_stored_in_utc_and_come_back_aware_and_in_order() -> None:
         found = connection.execute(select(User.created_at, User.old).order_by(User.created_at)).all()
         later = connection.scalars(select(User.id).where(User.created_at > first)).all()
         latest = connection.scalar(select(func.max(User.created_at)))
+    engine.dispose()
 
     assert [row.created_at for row in found] == [first, second, datetime(2025, 1, 1, tzinfo=UTC)]
     assert {row.created_at.tzinfo for row in found} == {UTC}
@@ -429,6 +430,28 @@ def test_columns_of_a_base_belong_to_every_model() -> None:
 
     assert A.id is A.__table__.c.id
     assert B.id is not A.id
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="the syntax of Python 3.12")
+@pytest.mark.parametrize("future", [True, False])
+def test_aliases_of_the_type_statement_mean_what_they_stand_for(future: bool) -> None:
+    source = """
+type Name = Annotated[str, mapped_column(String(7))]
+type MaybeName = Name | None
+type Plain = int
+class Thing(Base):
+    __tablename__ = "things"
+    id: Mapped[Plain] = mapped_column(primary_key=True)
+    name: Mapped[Name]
+    maybe: Mapped[MaybeName]
+    either: Mapped[Name | None]
+"""
+
+    lines = ddl(load(source, future=future))["sqlite"][0]
+
+    assert "name VARCHAR(7) NOT NULL" in lines
+    assert "maybe VARCHAR(7), " in lines
+    assert "either VARCHAR(7), " in lines
 
 
 def test_a_name_local_to_a_function_can_be_annotated_with() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -240,21 +242,28 @@ def parts(condition: str) -> list[frozenset[str]]:
 # ---------------------------------------------------------------- asking, with rows
 
 
-def rows(module: Any, connection: Any, statement: Any) -> list[Any]:
-    return sorted(connection.scalars(statement).all())
-
-
-def filled(module: Any, **tables: list[dict[str, Any]]) -> Any:
-    engine = create_engine("sqlite://")
-    module.Base.metadata.create_all(engine)
-    connection = engine.connect()
-    for name, values in tables.items():
-        connection.execute(insert(module.Base.metadata.tables[name]), values)
-    return connection
+Fill = Callable[..., Any]
 
 
 @pytest.fixture
-def blog() -> Any:
+def filled() -> Iterator[Fill]:
+    """A function that makes the tables of a module, fills them, and answers a connection."""
+    with ExitStack() as closing:
+
+        def fill(module: Any, **tables: list[dict[str, Any]]) -> Any:
+            engine = create_engine("sqlite://")
+            closing.callback(engine.dispose)
+            connection = closing.enter_context(engine.connect())
+            module.Base.metadata.create_all(connection)
+            for name, values in tables.items():
+                connection.execute(insert(module.Base.metadata.tables[name]), values)
+            return connection
+
+        yield fill
+
+
+@pytest.fixture
+def blog(filled: Fill) -> Any:
     module = load(USERS_POSTS)
     module.connection = filled(
         module,
@@ -316,7 +325,7 @@ def test_a_relation_of_an_alias_asks_about_the_alias(blog: Any) -> None:
     assert ask(select(User.id).where(User.posts.of_type(Post.__table__.alias("p")).any())) == [1, 2]
 
 
-def test_a_self_reference_asks_about_an_alias_of_itself() -> None:
+def test_a_self_reference_asks_about_an_alias_of_itself(filled: Fill) -> None:
     module = load(NODES)
     Node = module.Node
     connection = filled(
@@ -340,7 +349,7 @@ def test_a_self_reference_asks_about_an_alias_of_itself() -> None:
     assert ask(select(Node.id).where(Node.children.any(Node.children.any()))) == [1]
 
 
-def test_many_to_many_with_itself_keeps_both_ends_apart() -> None:
+def test_many_to_many_with_itself_keeps_both_ends_apart(filled: Fill) -> None:
     module = load(FOLLOWS)
     User = module.User
     connection = filled(

@@ -84,11 +84,12 @@ def _say_version(asked: bool) -> None:
 @app.callback(epilog=EPILOG)
 def holdfast(
     version: Annotated[
-        bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Say the version, and end.")
+        bool,
+        typer.Option("--version", callback=_say_version, is_eager=True, help="Say the version, and end."),
     ] = False,
 ) -> None:
     """The data layer of a Python backend."""
 
 
 for module, command in ((demo, demo.demo), (show, show.show), (explain, explain.explain)):
-    app.command(epilog=module.EPILOG)(guarded(command))
+    app.command(epilog=module.EPILOG, short_help=module.SUMMARY)(guarded(command))

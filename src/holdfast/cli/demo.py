@@ -18,14 +18,15 @@ MOST_FILES_FAST = 6_000
 EPILOG = """
 \b
 Examples:
-
-  holdfast demo                                  in a temporary SQLite file
-  holdfast demo --keep packages.db               keep the file, to look into it
+  holdfast demo                            in a temporary SQLite file
+  holdfast demo --keep packages.db         keep the file, to look into it
   holdfast demo --url postgresql://me@localhost/scratch
-  holdfast demo --json | jq '.steps[].statements'
+  holdfast demo --json | jq '.steps[] | {name, count}'
 
-On PostgreSQL the tables stand in a schema of their own, which is dropped at the end, however it ends.
+On PostgreSQL the tables stand in a schema of their own, which is dropped at the end,
+however it ends.
 """
+SUMMARY = "A tour of Holdfast on the Python packages of this machine."
 
 
 def demo(
@@ -51,13 +52,12 @@ def demo(
             if as_json:
                 _write_json(stage, fast)
             else:
-                kept = str(keep or "") or (place.url.database if url and place.url.database in url else None)
-                _show(stage, fast, kept)
+                _show(stage, fast)
         finally:
             stage.close()
 
 
-def _show(stage: Stage, fast: bool, kept: str | None) -> None:
+def _show(stage: Stage, fast: bool) -> None:
     from .paper import open_console
     from .tour import Screen, totals
 
@@ -69,7 +69,7 @@ def _show(stage: Stage, fast: bool, kept: str | None) -> None:
     for outcome in stage.remaining():
         screen.show(outcome)
         outcomes.append(outcome)
-    screen.goodbye(totals(outcomes), kept)
+    screen.goodbye(totals(outcomes), stage.place.kept)
 
 
 def _load(stage: Stage, screen: Screen, fast: bool) -> Outcome:

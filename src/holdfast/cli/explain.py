@@ -16,11 +16,12 @@ from .exits import Usage
 EPILOG = """
 \b
 Examples:
-  holdfast explain                       every code, in one line each
+  holdfast explain                         every code, in one line each
   holdfast explain unique-violation
-  holdfast explain UniqueViolation       the class's name will do
+  holdfast explain UniqueViolation         the class's name will do
   holdfast explain naive-datetime --json
 """
+SUMMARY = "What an error means, and how to mend it."
 
 PAGES = (
     Path(__file__).parent / "pages",  # in an installed package
@@ -30,7 +31,8 @@ PAGES = (
 
 def explain(
     code: Annotated[
-        str | None, typer.Argument(metavar="CODE", help="The code at the end of an error's text, or the class's name.")
+        str | None,
+        typer.Argument(metavar="CODE", help="The code at the end of an error's text, or the class's name."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Write one JSON document, for programs.")] = False,
 ) -> None:
@@ -79,7 +81,13 @@ def _write(found: list[type[HoldfastError]], text: str | None) -> None:
     from .paper import write_json
 
     documents = [
-        {"code": one.code, "class": one.__name__, "kind": one.kind, "happened": one.happened, "mend": one.mend}
+        {
+            "code": one.code,
+            "class": one.__name__,
+            "kind": one.kind,
+            "happened": one.happened,
+            "mend": one.mend,
+        }
         for one in found
     ]
     write_json({**documents[0], "page": text} if text is not None else documents)

@@ -5,6 +5,7 @@ Rule: nothing here knows a command.  Without a terminal there are neither colour
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import sys
@@ -26,12 +27,18 @@ _ROWS = re.compile(r"VALUES \([^()]*\)((?:, \([^()]*\))*)")
 _ARRAYS = re.compile(r"SELECT [^()]+ FROM unnest\(.*?\) WITH ORDINALITY AS \w+\([^()]*\)")
 
 
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Let whoever runs the command hear of it, and clean up."""
+        raise BrokenPipeError
+
+
 def open_console(*, to_stderr: bool = False) -> Console:
-    """A console no wider than lines can be read; what its encoding lacks becomes a question mark."""
+    """A console no wider than lines can be read; what its encoding lacks becomes `?`."""
     stream = sys.stderr if to_stderr else sys.stdout
-    if hasattr(stream, "reconfigure"):
+    if isinstance(stream, io.TextIOWrapper):
         stream.reconfigure(errors="replace")
-    console = Console(stderr=to_stderr, highlight=False)
+    console = _Console(stderr=to_stderr, highlight=False)
     console.width = min(console.width, WIDEST)
     return console
 
@@ -130,5 +137,3 @@ def milliseconds(seconds: float) -> str:
 
 def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-

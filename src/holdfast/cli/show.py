@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import importlib
-import os
 import sys
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -18,23 +18,30 @@ EPILOG = """
 \b
 Examples:
   holdfast show app.models:statement
-  holdfast show app.models:User                 the same as select(User)
+  holdfast show app.models:User            the same as select(User)
   holdfast show app.queries:feed --url postgresql://
   holdfast show app.models:statement --json
 
-Nothing is connected to: the URL only says for which database. MODULE is imported from the
-current folder or from what is installed, and a function is called without arguments.
+Nothing is connected to: the URL only says for which database. MODULE is imported from
+the current folder or from what is installed; a function is called without arguments.
 """
+SUMMARY = "The SQL of a statement, and the function that makes objects of its rows."
 
 
 def show(
     target: Annotated[
-        str, typer.Argument(metavar="MODULE:NAME", help="A statement, a mapped class, or a function that answers one.")
+        str,
+        typer.Argument(
+            metavar="MODULE:NAME", help="A statement, a mapped class, or a function that answers one."
+        ),
     ],
     url: Annotated[str, typer.Option(help="The database to write it for.")] = "sqlite://",
     as_json: Annotated[bool, typer.Option("--json", help="Write one JSON document, for programs.")] = False,
 ) -> None:
-    """Show the SQL of a statement, and the function that makes objects of its rows."""
+    """Show the SQL of a statement, and the function that makes objects of its rows.
+
+    MODULE:NAME is a statement, a mapped class, or a function that answers one of them.
+    """
     statement = find_statement(target)
     db = Database(url)
     plan = db.plan(statement)
@@ -58,14 +65,17 @@ def find_statement(target: str) -> Any:
     found = _import(module_name)
     for name in path.split("."):
         if not hasattr(found, name):
-            raise Usage(f"{module_name} has no {path}; there are: {', '.join(_candidates(found)) or 'no statements'}")
+            raise Usage(
+                f"{module_name} has no {path}; there are: {', '.join(_candidates(found)) or 'no statements'}"
+            )
         found = getattr(found, name)
     return _statement_of(found, target)
 
 
 def _import(name: str) -> Any:
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as missing:
@@ -77,12 +87,14 @@ def _import(name: str) -> Any:
 
 
 def _statement_of(found: Any, target: str) -> Any:
-    if isinstance(found, type) and hasattr(found, "__mapper__"):
+    if is_mapped(found):
         return select(found)
     if callable(found) and not is_statement(found):
         found = found()
     if not is_statement(found):
-        raise Usage(f"{target} is {type(found).__name__}, neither a statement nor a mapped class nor a function of one")
+        raise Usage(
+            f"{target} is {type(found).__name__}, neither a statement nor a mapped class nor a function of one"
+        )
     return found
 
 
@@ -90,11 +102,15 @@ def is_statement(value: Any) -> bool:
     return hasattr(value, "_generate_cache_key") and hasattr(value, "compile") and not isinstance(value, type)
 
 
+def is_mapped(value: Any) -> bool:
+    return isinstance(value, type) and hasattr(value, "__table__")
+
+
 def _candidates(module: Any) -> list[str]:
     return sorted(
         name
         for name, value in vars(module).items()
-        if not name.startswith("_") and (is_statement(value) or (isinstance(value, type) and "__mapper__" in vars(value)))
+        if not name.startswith("_") and (is_statement(value) or is_mapped(value))
     )[:20]
 
 
@@ -110,15 +126,17 @@ def final_sql(statement: Any, plan: Plan) -> tuple[str, Any]:
 def _print(dialect: str, sql: str, values: int, plan: Plan) -> None:
     from rich.rule import Rule
 
-    from .paper import open_console, python_text, sql_text
+    from .paper import counted, open_console, python_text, sql_text
 
     console = open_console()
+    whole_lines = not console.is_terminal
     console.print(Rule(f"SQL for {dialect}", align="left", style="dim"))
-    console.print(sql_text("\n".join(line.strip() for line in sql.strip().splitlines())))
-    console.print(f"\n{values} bound value{'' if values == 1 else 's'}", style="dim")
-    console.print()
+    console.print(
+        sql_text("\n".join(line.strip() for line in sql.strip().splitlines())), soft_wrap=whole_lines
+    )
+    console.print(f"\n{counted(values, 'bound value')}\n", style="dim")
     console.print(Rule("Row function", align="left", style="dim"))
     if plan.source:
-        console.print(python_text(plan.source.rstrip()))
+        console.print(python_text(plan.source.rstrip()), soft_wrap=whole_lines)
     else:
         console.print("None: the rows hold no objects, and are given as tuples.", style="dim")

@@ -123,7 +123,7 @@ class AsyncDatabase:
         backend = self._opened.backend
         key = statement._generate_cache_key()
         plan = build_plan(statement, backend.dialect, key.bindparams if key is not None else ())
-        if plan.entities:
+        if plan.slots:
             row_function(plan)
         return plan
 
@@ -324,8 +324,7 @@ class AsyncSession:
 
     def add_all(self, instances: Iterable[Any]) -> None:
         """Add objects."""
-        for instance in instances:
-            self._core.add(instance)
+        self._core.add_all(instances)
 
     async def delete(self, instance: Any) -> None:
         """Mark an object; the next flush deletes its row and follows its cascades."""

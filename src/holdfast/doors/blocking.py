@@ -119,7 +119,7 @@ class Database:
         backend = self._opened.backend
         key = statement._generate_cache_key()
         plan = build_plan(statement, backend.dialect, key.bindparams if key is not None else ())
-        if plan.entities:
+        if plan.slots:
             row_function(plan)
         return plan
 
@@ -307,8 +307,7 @@ class Session:
 
     def add_all(self, instances: Iterable[Any]) -> None:
         """Add objects."""
-        for instance in instances:
-            self._core.add(instance)
+        self._core.add_all(instances)
 
     def delete(self, instance: Any) -> None:
         """Mark an object; the next flush deletes its row and follows its cascades."""

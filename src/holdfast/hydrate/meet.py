@@ -16,7 +16,8 @@ def meet(
     """Give an object what a new row brings.
 
     What was not loaded is filled in.  Loaded values stay, unless the row is fresher than they are: it was read for
-    an update, or in a later transaction.  What the user changed always stays.
+    an update, or in a later transaction; then relations are forgotten, to be loaded anew at the next touch.  What the
+    user changed always stays.  An object reached by a relation stays among the siblings it has.
     """
     held = instance.__dict__
     old = held.get(BATCH)
@@ -26,19 +27,28 @@ def meet(
     assert mapper is not None
     stale = refresh or old is None or old.epoch != batch.epoch
     changed = batch.session.changed_names(instance)
+    if stale:
+        batch.session.keep_before_renewal(instance)
+        _forget_relations(held, mapper, changed)
     for name, value in zip(names, values, strict=True):
         key = RAW + name if name in mapper.mutable else name
         if key not in held and name not in held:
             held[key] = value
         elif stale and name not in changed and name not in mapper.primary_key:
-            _renew(held, mapper, name, key, value, changed)
-    held[BATCH] = batch
-    batch.members.append(member)
+            renew(held, mapper, name, key, value, changed)
+    if stale or not batch.session.follows:
+        held[BATCH] = batch
+        batch.members.append(member)
 
 
-def _renew(
-    held: dict[str, Any], mapper: Mapper, name: str, key: str, value: Any, changed: Any
-) -> None:
+def _forget_relations(held: dict[str, Any], mapper: Mapper, changed: Any) -> None:
+    for name in mapper.relations:
+        if name in held and name not in changed:
+            del held[name]
+
+
+def renew(held: dict[str, Any], mapper: Mapper, name: str, key: str, value: Any, changed: Any) -> None:
+    """Replace a loaded value; ``key`` is where it is kept: raw, where it can change in place."""
     if key != name:
         if held.get(key) != value:
             held.pop(name, None)

@@ -85,9 +85,25 @@ class Mapper:
     memo: dict[Any, Any] = field(default_factory=dict)
     """Ready-made things that rooms above keep per mapper (key extractors, factories)."""
 
+    collections: tuple[str, ...] = ()
+    """The names of its to-many relations."""
+
     @property
     def name(self) -> str:
         return self.class_.__name__
+
+    def reaches(self, cascade: str) -> tuple[Relation, ...]:
+        """The relations that a cascade follows."""
+        found: tuple[Relation, ...] | None = self.memo.get(cascade)
+        if found is None:
+            found = self.memo[cascade] = tuple(
+                r for r in self.relations.values() if cascade in r.cascade and not r.viewonly
+            )
+        return found
+
+    def reaches_nothing(self, values: dict[str, Any]) -> bool:
+        """Whether an object of these values leads to no other."""
+        return self.relations.keys().isdisjoint(values)
 
     def __repr__(self) -> str:
         return f"<Mapper {self.name} on {self.table.name}>"

@@ -43,6 +43,7 @@ class SessionPort(Protocol):
     """What instances need of the session that holds them."""
 
     closed: bool
+    dirty: dict[int, Any]
 
     def note_change(self, instance: Any, name: str) -> None:
         """Remember the value of an attribute before its first change."""
@@ -121,6 +122,9 @@ class Tracked:
     def __init__(self, **values: Any) -> None:
         cls = type(self)
         mapper = cls.__dict__.get("__mapper__") or cls._configure()
+        if values.keys() <= mapper.columns.keys():  # nobody to tell, nothing to keep in step
+            self.__dict__.update(values)
+            return
         setters = mapper.setters
         for name, value in values.items():
             setter = setters.get(name)
@@ -240,7 +244,34 @@ def install(mapper: Mapper) -> None:
         mapper.setters[name] = _mutable_setter(name) if name in mapper.mutable else _column_setter(name)
     for name, relation in mapper.relations.items():
         mapper.setters[name] = _collection_setter(relation) if relation.uselist else _target_setter(relation)
+    mapper.collections = tuple(name for name, relation in mapper.relations.items() if relation.uselist)
     mapper.class_.__setters__ = mapper.setters
+    if "__setattr__" not in vars(mapper.class_):
+        mapper.class_.__setattr__ = _attribute_setter(mapper)  # type: ignore[method-assign]
+
+
+def _attribute_setter(mapper: Mapper) -> Callable[[Any, str, Any], None]:
+    """``__setattr__`` of one class: what `Tracked` does, with the commonest case, a column, written out."""
+    setters, plain = mapper.setters, frozenset(mapper.columns) - mapper.mutable
+    set_other = object.__setattr__
+
+    def __setattr__(self: Any, name: str, value: Any) -> None:
+        if name in plain:
+            values = self.__dict__
+            batch = values.get(BATCH)
+            if batch is not None and (session := batch.session) is not None:
+                change = session.dirty.get(id(self))
+                if change is None:
+                    session.note_change(self, name)
+                elif name not in change.originals:
+                    change.originals[name] = values.get(name, MISSING)
+            values[name] = value
+        elif (setter := setters.get(name)) is not None:
+            setter(self, value)
+        else:
+            set_other(self, name, value)
+
+    return __setattr__
 
 
 def _column_setter(name: str) -> Callable[[Any, Any], None]:

@@ -73,15 +73,16 @@ def _general_bind(compiled: SQLCompiler, listed: Sequence[BindParameter[Any]]) -
     places = _places(compiled, listed)
     prefetch = [*compiled.insert_prefetch, *compiled.update_prefetch]
     names_of = {bound.key: name for bound, name in compiled.bind_names.items()}
+    inserting = bool(compiled.insert_prefetch)
 
     def bind(bound: Sequence[Any], named: Mapping[str, Any] | None) -> tuple[str, Sequence[Any]]:
         values = _collect(compiled, places, bound, named or {})
         for column in prefetch:
             key = names_of.get(column.key, column.key)
             if named is None or column.key not in named:
-                values[key] = _default_value(column, bool(compiled.insert_prefetch))
+                values[key] = _default_value(column, inserting, values)
         state = compiled._process_parameters_for_postcompile(values)
-        processors = {**compiled._bind_processors, **state.processors}
+        processors: dict[str, Any] = {**compiled._bind_processors, **state.processors}
         ordered = [
             values[name] if (processor := processors.get(name)) is None else processor(values[name])
             for values in (state.parameters,)
@@ -99,7 +100,7 @@ def _collect(
     for parameter, name in compiled.bind_names.items():
         if parameter.key in named:
             values[name] = named[parameter.key]
-        elif name in places:
+        elif name in places and not bound[places[name]].required:
             values[name] = bound[places[name]].effective_value
         elif parameter.required:
             raise InvalidRequestError(
@@ -111,6 +112,28 @@ def _collect(
     return values
 
 
-def _default_value(column: Any, inserting: bool) -> Any:
+def _default_value(column: Any, inserting: bool, values: Mapping[str, Any]) -> Any:
     default = column.default if inserting else column.onupdate
-    return default.arg(None) if default.is_callable else default.arg
+    return default.arg(_Context(column, values)) if default.is_callable else default.arg
+
+
+class _Context:
+    """What a default's function may ask: the other values of its row, by SQLAlchemy's names."""
+
+    __slots__ = ("_column", "_values")
+
+    def __init__(self, column: Any, values: Mapping[str, Any]) -> None:
+        self._column = column
+        self._values = values
+
+    @property
+    def current_parameters(self) -> dict[str, Any]:
+        return self.get_current_parameters()
+
+    def get_current_parameters(self, isolate_multiinsert_params: bool = True) -> dict[str, Any]:
+        """Answer the values of the row; of a row of several, by their own names where that is asked."""
+        values = dict(self._values)
+        if not isolate_multiinsert_params or not any(name.endswith("_m0") for name in values):
+            return values
+        index = getattr(self._column, "index", -1) + 1  # SQLAlchemy numbers the rows after the first
+        return {name.removesuffix(f"_m{index}"): v for name, v in values.items() if name.endswith(f"_m{index}")}

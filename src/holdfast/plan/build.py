@@ -16,7 +16,7 @@ from holdfast.query import FromStatement
 
 from .bind import make_bind
 from .change import plan_change
-from .plan import Plan
+from .plan import Kind, Plan
 from .planner import Planner, changes_data, compile_statement, describe_columns, name_rows
 
 
@@ -45,7 +45,7 @@ def build_plan(
     compiled = compile_statement(statement, dialect)
     if not isinstance(compiled, SQLCompiler):  # DDL
         return Plan(str(compiled), lambda b, n: (str(compiled), ()), "count", writes=True)
-    kind = "unknown" if isinstance(statement, TextClause) else "rows"
+    kind: Kind = "unknown" if isinstance(statement, TextClause) else "rows"
     writes = _text_writes(compiled.string) if kind == "unknown" else False
     plan = Plan(compiled.string, make_bind(compiled, listed), kind, writes=writes)
     if kind == "rows":

@@ -12,13 +12,15 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Column
 from sqlalchemy.engine import Dialect
+from sqlalchemy.sql import visitors
 from sqlalchemy.sql.dml import Delete, Insert, Update
+from sqlalchemy.sql.elements import BindParameter
 
-from holdfast.model import Mapper
+from holdfast.model import Mapper, unknown_attribute
 from holdfast.query import PLAIN
 
 from .bind import make_bind
-from .plan import Plan
+from .plan import Kind, Plan
 from .planner import Planner, compile_statement, entity_of, name_rows
 
 
@@ -35,6 +37,7 @@ def plan_change(
     mapper = entity_of(statement.table)
     if mapper is not None:
         statement = _by_column(statement, mapper)
+        _check_names(statement, mapper, column_keys or ())
     touched = _touched(statement, mapper, column_keys or ()) if in_step and mapper is not None else ()
     if touched or any(entity_of(e) is not None for e in entities):
         statement = statement._clone()
@@ -43,7 +46,7 @@ def plan_change(
     elif isinstance(statement, Insert) and not entities:
         statement = statement.inline()
     compiled = compile_statement(statement, dialect, column_keys)
-    kind = "rows" if entities or touched else "count"
+    kind: Kind = "rows" if entities or touched else "count"
     plan = Plan(compiled.string, make_bind(compiled, listed), kind, writes=True)
     plan.touches = mapper if isinstance(statement, (Update, Delete)) else None
     if kind == "rows":
@@ -89,6 +92,16 @@ def _follows(column: Column[Any]) -> bool:
 
 
 # ---------------------------------------------------------------- attribute names
+
+
+def _check_names(statement: Any, mapper: Mapper, column_keys: Sequence[str]) -> None:
+    """Tell of a name that is no attribute of the class; SQLAlchemy would pass over some in silence."""
+    multiple = [row for rows in getattr(statement, "_multi_values", None) or () for row in rows]
+    said = [getattr(statement, "_values", None) or (), *(row for row in multiple if isinstance(row, Mapping))]
+    binds = {bound.key for bound in visitors.iterate(statement) if isinstance(bound, BindParameter)}
+    for name in (*(key for keys in said for key in keys), *(k for k in column_keys if k not in binds)):
+        if isinstance(name, str) and name not in mapper.table.c:
+            raise unknown_attribute(mapper, name)
 
 
 def renamed(mapper: Mapper) -> Mapping[str, str]:

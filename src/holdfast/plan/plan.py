@@ -85,5 +85,10 @@ class Plan:
     memo: dict[Any, Any] = field(default_factory=dict)
 
     @property
+    def asked(self) -> int:
+        """How many slots are the user's."""
+        return len(self.slots) - len(self.in_step)
+
+    @property
     def entities(self) -> list[EntitySlot]:
         return [slot for slot in self.slots if isinstance(slot, EntitySlot)]

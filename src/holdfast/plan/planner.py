@@ -25,6 +25,7 @@ from .plan import ColumnSlot, EntitySlot, JoinSlot, Plan, Slot
 from .types import has_binary_form, result_processor
 
 _JOINED = ("joined", "inner")
+_STATEMENTS = ("selectin", "subquery", "immediate")
 
 
 def compile_statement(statement: Any, dialect: Dialect, column_keys: Sequence[str] | None = None) -> Any:
@@ -125,7 +126,8 @@ class Planner:
         plain: bool,
         path: tuple[Relation, ...],
     ) -> EntitySlot:
-        names = tuple(name for name in mapper.columns if tree.wants(mapper, name))
+        needed = self._needed(mapper, tree, plain, path)
+        names = tuple(name for name in mapper.columns if name in needed or tree.wants(mapper, name))
         slot = EntitySlot(
             mapper,
             len(self.columns),
@@ -145,6 +147,16 @@ class Planner:
             child = self._entity(relation.target, target, branch.tree, True, plain, (*path, relation))
             slot.joins.append(JoinSlot(relation, child))
         return slot
+
+    def _needed(self, mapper: Mapper, tree: LoadTree, plain: bool, path: tuple[Relation, ...]) -> set[str]:
+        """Columns that the statements for named relations start from, though nobody asked for them."""
+        return {
+            mapper.attributes[local]
+            for relation, branch in tree.branches
+            if branch.strategy in _STATEMENTS
+            or (branch.strategy in _JOINED and not self._can_join(relation, plain, path))
+            for local, _ in relation.pairs
+        }
 
     def _can_join(self, relation: Relation, plain: bool, path: tuple[Relation, ...]) -> bool:
         """What cannot be joined is loaded with one more statement instead.

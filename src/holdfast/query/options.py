@@ -106,7 +106,7 @@ class LoaderOption(ExecutableOption, HasCacheKey, ExecutableOptionRole):
     def raiseload(self, attribute: Any, sql_only: bool = False) -> Self:
         """Refuse to load the next relation of the path (``"*"``: every relation not named)."""
         strategy = "raise_on_sql" if sql_only else "raise"
-        if attribute == "*":
+        if isinstance(attribute, str) and attribute == "*":
             direction = Direction(self.path, "all", strategy)
             return type(self)(self.root, self.path, (*self.directions, direction))
         return self._then(attribute, strategy)
@@ -201,7 +201,7 @@ def raiseload(attribute: Any, sql_only: bool = False) -> LoaderOption:
 
     With ``sql_only`` a target that the identity map holds is still given.
     """
-    if attribute == "*":
+    if isinstance(attribute, str) and attribute == "*":
         return LoaderOption(None, (), ()).raiseload(attribute, sql_only)
     return _start(attribute).raiseload(attribute, sql_only)
 

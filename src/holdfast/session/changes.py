@@ -6,6 +6,7 @@ the object's values, so that a rollback gives them back without asking the serve
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from holdfast.model import BATCH, RAW, Batch
@@ -31,7 +32,7 @@ class Frame:
     __slots__ = ("added", "deleted", "inserted", "saved", "wrote")
 
     def __init__(self) -> None:
-        self.saved: dict[int, tuple[Any, dict[str, Any], list[tuple[Any, list[Any]]]]] = {}
+        self.saved: dict[int, tuple[Any, dict[str, Any], Sequence[tuple[Any, list[Any]]]]] = {}
         self.added: dict[int, Any] = {}
         self.inserted: dict[int, Any] = {}
         self.deleted: dict[int, Any] = {}
@@ -41,9 +42,21 @@ class Frame:
         """Keep the object's values, unless an earlier change kept them."""
         if id(instance) in self.saved:
             return
-        values = dict(instance.__dict__)
-        lists = [(v, list(v)) for v in values.values() if type(v) in (InstrumentedList, InstrumentedSet)]
+        values = instance.__dict__.copy()
+        names = instance.__mapper__.collections
+        lists = [(values[n], list(values[n])) for n in names if n in values] if names else ()
         self.saved[id(instance)] = (instance, values, lists)
+
+    def save_all(self, instances: list[Any]) -> None:
+        """Keep the values of objects of one class."""
+        saved = self.saved
+        if instances[0].__mapper__.collections:
+            for instance in instances:
+                self.save(instance)
+            return
+        for instance in instances:
+            if id(instance) not in saved:
+                saved[id(instance)] = (instance, instance.__dict__.copy(), ())
 
     def restore(self) -> None:
         """Give all objects back the values that were kept."""
@@ -54,7 +67,7 @@ class Frame:
             held.clear()
             held.update(values)
             for name in [n for n in held if n.startswith(RAW)]:
-                held.pop(name[len(RAW) :], None)  # changed in place, maybe: the next read copies it anew
+                forget_copy(instance, name[len(RAW) :])
 
     def merge_into(self, outer: Frame) -> None:
         """A released savepoint: the outer frame now answers for what it did."""
@@ -72,6 +85,12 @@ def _refill(collection: Any, items: list[Any]) -> None:
     else:
         set.clear(collection)
         set.update(collection, items)
+
+
+def forget_copy(instance: Any, name: str) -> None:
+    """A value that was changed in place, maybe: the next read copies it anew from what the row holds."""
+    if RAW + name in instance.__dict__:
+        instance.__dict__.pop(name, None)
 
 
 def make_transient(instance: Any) -> None:

@@ -13,7 +13,6 @@ from typing import Any
 from weakref import ref
 
 import sqlalchemy as sa
-from sqlalchemy import ClauseElement
 from sqlalchemy.engine.result import Result
 from sqlalchemy.sql.dml import UpdateBase
 
@@ -27,16 +26,16 @@ from holdfast.errors import (
     SessionInUse,
     TransactionFailed,
 )
-from holdfast.hydrate import row_function
+from holdfast.hydrate import hydrate
 from holdfast.model import BATCH, DETACHED, MISSING, RAW, Batch, Mapper, Relation, RelationAttribute, mapper_of
 from holdfast.model import InstrumentedList, InstrumentedSet, unknown_attribute
-from holdfast.plan import Backend, EntitySlot, Plan, build_plan
+from holdfast.plan import Backend, EntitySlot, Plan, build_plan, entity_of
 from holdfast.query import PLAIN, LoaderOption, LoadTree, load_tree
-from holdfast.steps import Answer, Fetch, Operation, command, execute, execute_many, fetch, run
+from holdfast.steps import Answer, Fetch, Operation, command, execute, fetch, run
 from holdfast.tx import Scope, begin_sql
 
-from . import loading
-from .changes import GONE, Change, Frame, make_transient
+from . import loading, statements
+from .changes import GONE, Change, Frame, forget_copy, make_transient
 from .flush import Flush
 from .results import change_result, named_result, rows_result
 
@@ -59,6 +58,7 @@ class SessionCore:
         "dirty",
         "epoch",
         "failed",
+        "follows",
         "frames",
         "identities",
         "in_transaction",
@@ -93,6 +93,7 @@ class SessionCore:
         self.failed = False
         self.closed = False
         self.busy = False
+        self.follows = False
         self._pending: Batch | None = None
         self._got: dict[Mapper, Batch] = {}
 
@@ -139,17 +140,17 @@ class SessionCore:
 
     def row_key(self, mapper: Mapper, instance: Any) -> tuple[Any, ...]:
         """The key of the object's row: as it was before any change that is not written yet."""
+        return self.row_values(instance, mapper.primary_key)
+
+    def row_values(self, instance: Any, names: Iterable[str]) -> tuple[Any, ...]:
+        """What the object's row holds, as far as it was loaded."""
         change = self.dirty.get(id(instance))
         originals = change.originals if change is not None else {}
         values = instance.__dict__
-        return tuple([originals.get(name, values.get(name)) for name in mapper.primary_key])
+        return tuple([originals.get(name, values.get(name)) for name in names])
 
-    def rekey(self, mapper: Mapper, instance: Any, originals: Mapping[str, Any]) -> None:
-        values = instance.__dict__
-        old = tuple(originals.get(n, values[n]) for n in mapper.primary_key)
-        identity = self.identity(mapper)
-        member = identity.pop(old[0] if len(old) == 1 else old, None)
-        identity[self._key(mapper, instance)] = member or ref(instance)
+    def enter_identity(self, mapper: Mapper, instance: Any) -> None:
+        self.identity(mapper)[self._key(mapper, instance)] = ref(instance)
 
     def drop_identity(self, mapper: Mapper, instance: Any) -> None:
         key = self.row_key(mapper, instance)
@@ -180,13 +181,14 @@ class SessionCore:
         if change is None:
             self.frame.save(instance)
             change = self.dirty[id(instance)] = Change(instance)
-        if name not in change.originals:
+        originals = change.originals
+        if name not in originals:
             value = values.get(name, MISSING)
             if type(value) is InstrumentedList or type(value) is InstrumentedSet:
                 value = list(value)
-            elif RAW + name in values:
-                value = values[RAW + name]
-            change.originals[name] = value
+            elif name in instance.__mapper__.mutable:
+                value = values.get(RAW + name, value)
+            originals[name] = value
 
     def note_read(self, instance: Any, name: str) -> None:
         self.read[id(instance), name] = instance
@@ -220,10 +222,8 @@ class SessionCore:
         return None if None in key else self.find(target, key[0] if len(key) == 1 else key)
 
     def cascade_add(self, instance: Any) -> None:
-        if BATCH not in instance.__dict__:
+        if not self.holds(instance) or id(instance) in self.deleted:
             self.add(instance)
-        elif id(instance) in self.deleted:
-            del self.deleted[id(instance)]
 
     def released(self, relation: Relation, instance: Any) -> None:
         """A pending object that its owner let go is forgotten."""
@@ -235,6 +235,11 @@ class SessionCore:
     def changed_names(self, instance: Any) -> Any:
         change = self.dirty.get(id(instance))
         return _EMPTY if change is None else change.originals
+
+    def keep_before_renewal(self, instance: Any) -> None:
+        """A row read after this transaction wrote may hold what a rollback undoes."""
+        if any(frame.wrote for frame in self.frames):
+            self.frame.save(instance)
 
     def load_missing(self, instance: Any, mapper: Mapper, name: str) -> Any:
         """Load what was touched, for all siblings, if the session may wait for it."""
@@ -248,9 +253,9 @@ class SessionCore:
                 raise InvalidRequestError(
                     f"{mapper.name}.{name} is not loaded, and raiseload() forbids to load it",
                     mend=f"Plan it: .options(selectinload({mapper.name}.{name})).",
-                ) if strategy in ("raise", "raise_on_sql") else loading.refused(self, mapper, name)
+                ) if strategy in ("raise", "raise_on_sql") else loading.refused(mapper, name)
         if self.touch is None:
-            raise loading.refused(self, mapper, name)
+            raise loading.refused(mapper, name)
         self.touch(self.load_attribute(instance, mapper, name))
         return instance.__dict__[name] if RAW + name not in instance.__dict__ else getattr(instance, name)
 
@@ -306,6 +311,19 @@ class SessionCore:
         for found in waiting:  # grows as it goes, so that objects are added in the order they are reached
             if self._add_one(found):
                 waiting.extend(_reachable(found, "save-update"))
+
+    def add_all(self, instances: Iterable[Any]) -> None:
+        """Add objects; new ones that reach nothing take the short way."""
+        self.check_open()
+        pending, new, added = self._pending or self._make_pending(), self.new, self.frame.added
+        for instance in instances:
+            values = getattr(instance, "__dict__", {})
+            mapper = type(instance).__dict__.get("__mapper__")
+            if mapper is None or BATCH in values or not mapper.reaches_nothing(values):
+                self.add(instance)
+            else:
+                values[BATCH] = pending
+                new[id(instance)] = added[id(instance)] = instance
 
     def _add_one(self, instance: Any) -> bool:
         mapper = mapper_of(instance)
@@ -543,6 +561,8 @@ class SessionCore:
             self._restore_identity(instance)
         self.dirty.clear()
         self.deleted.clear()
+        for (_, name), instance in self.read.items():
+            forget_copy(instance, name)
         self.read.clear()
 
     def _restore_identity(self, instance: Any) -> None:
@@ -569,6 +589,7 @@ class SessionCore:
         """Let all objects go.  They are not visited: a batch whose session is closed is detached."""
         self.in_transaction = False
         self.closed = True
+        self.touch = self.awaiter = None  # they lead back to the door: a ring for the garbage collector
         for instance in self.new.values():
             make_transient(instance)
         self.new.clear()
@@ -587,11 +608,11 @@ class SessionCore:
             yield from self._autoflush()
         if isinstance(params, (list, tuple)):
             if len(params) != 1:
-                return (yield from self._execute_many(statement, params))
+                return (yield from statements.execute_list(self, statement, params, options))
             params = params[0]
         if isinstance(statement, str):
             raise InvalidRequestError("A string is not a statement", mend='Write text("...").')
-        plan, bound, params = self._plan(statement, params)
+        plan, bound, params = self.plan(statement, params, options)
         if (plan.writes or self.scope is not None) and not self.in_transaction:
             yield from self.ensure_transaction()
         sql, values = plan.bind(bound, params)
@@ -600,34 +621,53 @@ class SessionCore:
             return (yield from self._rows(plan, statement, rows, options))
         if plan.kind == "count":
             count = yield from execute(sql, values)
-            self._changed_behind(plan)
+            self.changed_behind()
             return change_result(None, None, count)
         answer = yield from run(sql, values)
         return (yield from self._unknown(plan, statement, answer, options))
 
-    def _changed_behind(self, plan: Plan) -> None:
+    def changed_behind(self) -> None:
         """A statement changed rows without objects: what is loaded is refreshed by the next row that comes."""
         self.frame.wrote = True
         self.epoch += 1
         self._got.clear()
 
-    def _plan(self, statement: Any, params: Any) -> tuple[Plan, Sequence[Any], Any]:
+    def plan(
+        self, statement: Any, params: Any, options: Mapping[str, Any] | None = None
+    ) -> tuple[Plan, Sequence[Any], Any]:
         """The plan of a statement, its bound parameters, and the values given by name."""
+        if isinstance(statement, UpdateBase):
+            return self._plan_change(statement, params, options)
         make_key = getattr(statement, "_generate_cache_key", None)
         key = make_key() if make_key is not None else None
-        changes = isinstance(statement, UpdateBase)
-        columns = tuple(params) if changes and params else None
         if key is None:
-            return build_plan(statement, self.backend.dialect, (), columns), (), params
+            return build_plan(statement, self.backend.dialect, ()), (), params
         plans = self.backend.plans
-        lookup = key.key if columns is None else (key.key, columns)
-        plan = plans.find(lookup)
+        plan = plans.find(key.key)
         if plan is None:
             bound = key.bindparams
-            plan = plans.get(lookup, lambda: build_plan(statement, self.backend.dialect, bound, columns))
+            plan = plans.get(key.key, lambda: build_plan(statement, self.backend.dialect, bound))
         if key.params:
             params = {**key.params, **(params or {})}
         return plan, key.bindparams, params
+
+    def _plan_change(
+        self, statement: Any, params: Any, options: Mapping[str, Any] | None
+    ) -> tuple[Plan, Sequence[Any], Any]:
+        """Values given by name are part of an INSERT's or UPDATE's form; so is what it tells of loaded objects."""
+        key = statement._generate_cache_key()
+        params = statements.named(statement, params) if params else None
+        columns = tuple(params) if params else None
+        in_step = statements.wants_step(self, statement, options)
+        bound = key.bindparams if key is not None else ()
+
+        def make() -> Plan:
+            return build_plan(statement, self.backend.dialect, bound, columns, in_step=in_step)
+
+        plan = make() if key is None else self.backend.plans.get((key.key, columns, in_step), make)
+        if key is not None and key.params:
+            params = {**key.params, **(params or {})}
+        return plan, bound, params
 
     def _rows(
         self, plan: Plan, statement: Any, rows: Sequence[Any], options: Mapping[str, Any] | None
@@ -636,15 +676,14 @@ class SessionCore:
         if plan.loads is not False:
             yield from self.load_planned(plan, out, statement)
         if plan.writes and isinstance(statement, UpdateBase):
-            self.frame.wrote = True
-            return change_result(plan, out, len(out))
+            return statements.finish_change(self, plan, statement, out)
         return rows_result(plan, out)
 
     def _unknown(
         self, plan: Plan, statement: Any, answer: Answer, options: Mapping[str, Any] | None
     ) -> Operation[Result[Any]]:
         if plan.writes:
-            self._changed_behind(plan)
+            self.changed_behind()
         if answer.keys is None:
             return change_result(None, None, answer.rowcount)
         if not plan.slots:
@@ -653,36 +692,24 @@ class SessionCore:
         rows = [tuple(row[i] for i in places) for row in answer.rows]
         return (yield from self._rows(plan, statement, rows, options))
 
-    def _execute_many(self, statement: Any, params: Sequence[Mapping[str, Any]]) -> Operation[Result[Any]]:
-        if not params:
-            return change_result(None, None, 0)
-        if getattr(statement, "_returning", ()):
-            out: list[Any] = []
-            plan = None
-            for one in params:
-                plan, bound, named = self._plan(statement, dict(one))
-                yield from self.ensure_transaction()
-                sql, values = plan.bind(bound, named)
-                rows = yield from fetch(sql, values, binary=plan.binary)
-                out += self.hydrate(plan, rows, True)
-            return change_result(plan, out, len(out))
-        plan, bound, _ = self._plan(statement, dict(params[0]))
-        sets = [plan.bind(bound, dict(one)) for one in params]
-        yield from self.ensure_transaction()
-        count = yield from execute_many(sets[0][0], [values for _, values in sets])
-        self._changed_behind(plan)
-        return change_result(None, None, count)
-
     def run_core(self, statement: Any) -> Operation[list[Any]]:
         """Run a Core statement with RETURNING inside a flush; answers processed rows."""
-        plan, bound, params = self._plan(statement, None)
+        plan, bound, params = self.plan(statement, None)
         sql, values = plan.bind(bound, params)
         rows = yield from fetch(sql, values, binary=plan.binary)
         out = self.hydrate(plan, rows, False)
         return [(value,) for value in out] if len(plan.slots) == 1 else out
 
     def hydrate(self, plan: Plan, rows: Sequence[Any], refresh: bool) -> list[Any]:
-        return (plan.hydrate or row_function(plan))(rows, self, refresh)  # type: ignore[no-any-return]
+        return hydrate(plan, rows, self, refresh)
+
+    def hydrate_targets(self, plan: Plan, rows: Sequence[Any]) -> list[Any]:
+        """Make the targets of a relation; those that are known already stay among their siblings."""
+        self.follows = True
+        try:
+            return self.hydrate(plan, rows, False)
+        finally:
+            self.follows = False
 
     def load_planned(self, plan: Plan, out: Sequence[Any], statement: Any = None) -> Operation[None]:
         """Load the relations that options or the model want at once."""
@@ -696,15 +723,15 @@ class SessionCore:
                 if wanted:
                     single = len(plan.slots) == 1
                     objects = out if single else [row[place] for row in out]
-                    yield from self._load_slot(slot, objects, statement)
+                    tree = slot.tree
+                    if statement is not None and tree.has_criteria:  # its values, not those of the first of its form
+                        tree = _tree_again(statement, place) or tree
+                    yield from self._load_slot(slot, objects, tree)
 
-    def _load_slot(self, slot: EntitySlot, objects: Sequence[Any], statement: Any) -> Operation[None]:
+    def _load_slot(self, slot: EntitySlot, objects: Sequence[Any], tree: LoadTree) -> Operation[None]:
         unique = list({id(o): o for o in objects if o is not None}.values())
         if not unique:
             return
-        tree = slot.tree
-        if statement is not None and tree.has_criteria:  # this statement's values, not those of the first of its form
-            tree = _tree_again(statement, slot.mapper) or tree
         joined = {join.relation for join in slot.joins}
         for relation in slot.mapper.relations.values():
             if relation in joined:
@@ -716,7 +743,7 @@ class SessionCore:
         for join in slot.joins:
             if _planned(join.entity):
                 targets = [t for o in unique for t in _held(o, join.relation)]
-                yield from self._load_slot(join.entity, targets, None)
+                yield from self._load_slot(join.entity, targets, tree.branch(join.relation).tree)
 
     def _deepen(self, relation: Relation, parents: Sequence[Any], tree: LoadTree) -> Operation[None]:
         """What lies behind a relation that was loaded already, and so brought no rows to hang it on."""
@@ -737,8 +764,6 @@ class SessionCore:
         if not refresh and lock is None:
             member = self.identity(mapper).get(key)
             if member is not None and (found := member()) is not None:
-                if id(found) in self.deleted:
-                    return None
                 if not options and (found.__dict__[BATCH].epoch == self.epoch or id(found) in self.dirty):
                     return found
         if self.new or self.dirty or self.deleted or self.read:
@@ -796,10 +821,7 @@ class SessionCore:
             lacking = [m for m in members if name not in m.__dict__ and RAW + name not in m.__dict__]
             yield from loading.load_column(self, mapper, lacking, name)
             if name not in instance.__dict__ and RAW + name not in instance.__dict__:
-                raise InvalidRequestError(
-                    f"The row of this {mapper.name} is gone, so {name} cannot be loaded",
-                    mend="Somebody deleted it; load the objects again.",
-                )
+                raise loading.row_gone(mapper)
             return
         branch = self._branch(batch, relation)
         yield from loading.load_relation(self, mapper, members, relation, branch, False)
@@ -865,13 +887,14 @@ class SessionCore:
         unknown = [n for n in names or () if n not in mapper.columns and n not in mapper.relations]
         if unknown:
             raise unknown_attribute(mapper, unknown[0])
-        if names is None or any(n in mapper.columns for n in names):
+        columns = tuple(n for n in names or () if n in mapper.columns)
+        if columns and lock is None:
+            yield from loading.load_columns(self, mapper, [instance], columns, again=True)
+        elif names is None or columns:
             key = self.row_key(mapper, instance)
             found = yield from self._get_by_statement(mapper, key[0] if len(key) == 1 else key, (), lock)
             if found is None:
-                raise InvalidRequestError(
-                    f"The row of this {mapper.name} is gone", mend="Somebody deleted it; make a new one."
-                )
+                raise loading.row_gone(mapper)
         for relation in relations:
             if names is not None:
                 yield from loading.load_relation(self, mapper, [instance], relation, PLAIN.branch(relation), True)
@@ -881,9 +904,13 @@ class SessionCore:
     def merge(self, instance: Any, load: bool = True) -> Operation[Any]:
         """Copy an object's state onto the session's object of the same key; answers that object."""
         yield from self._autoflush()
-        return (yield from self._merge(instance, {}))
+        before, self.autoflush = self.autoflush, False  # objects half copied must not be written
+        try:
+            return (yield from self._merge(instance, {}))
+        finally:
+            self.autoflush = before
 
-    def _merge(self, instance: Any, done: dict[int, Any]) -> Operation[Any]:
+    def _merge(self, instance: Any, done: dict[Any, Any]) -> Operation[Any]:
         if id(instance) in done:
             return done[id(instance)]
         mapper = mapper_of(instance)
@@ -904,20 +931,21 @@ class SessionCore:
             if value is not MISSING and (held is MISSING or held != value):
                 setattr(merged, name, value)
         for relation in mapper.relations.values():
-            if "merge" in relation.cascade and relation.name in values and not relation.viewonly:
+            arrived_by = (id(instance), relation.back)  # then this side knows only the one it was reached from
+            if "merge" in relation.cascade and relation.name in values and arrived_by not in done:
                 yield from self._merge_relation(merged, relation, values[relation.name], done)
         return merged
 
-    def _merge_relation(self, merged: Any, relation: Relation, held: Any, done: dict[int, Any]) -> Operation[None]:
+    def _merge_relation(self, merged: Any, relation: Relation, held: Any, done: dict[Any, Any]) -> Operation[None]:
+        if relation.viewonly:
+            return
         if not merged.__dict__[BATCH].pending and relation.name not in merged.__dict__:
             yield from self.load_relation(relation.parent, [merged], relation)
-        if not relation.uselist:
-            setattr(merged, relation.name, None if held is None else (yield from self._merge(held, done)))
-            return
         targets = []
-        for target in held:
+        for target in held if relation.uselist else [held] if held is not None else ():
+            done[id(target), relation] = True
             targets.append((yield from self._merge(target, done)))
-        setattr(merged, relation.name, targets)
+        setattr(merged, relation.name, targets if relation.uselist else targets[0] if targets else None)
 
 
 # ---------------------------------------------------------------- small questions
@@ -932,11 +960,13 @@ def _forbidden(mapper: Mapper, tree: LoadTree) -> frozenset[str]:
 
 
 def _reachable(instance: Any, cascade: str) -> list[Any]:
-    found = []
-    for relation in mapper_of(instance).relations.values():
-        if cascade in relation.cascade and not relation.viewonly:
-            found += _held(instance, relation)
-    return found
+    values = instance.__dict__
+    return [
+        target
+        for relation in mapper_of(instance).reaches(cascade)
+        if relation.name in values
+        for target in _held(instance, relation)
+    ]
 
 
 def _held(instance: Any, relation: Relation) -> list[Any]:
@@ -961,11 +991,17 @@ def _planned(slot: EntitySlot) -> bool:
     ) or any(_planned(join.entity) for join in slot.joins)
 
 
-def _tree_again(statement: Any, mapper: Mapper) -> LoadTree | None:
-    options = getattr(statement, "_with_options", ())
+def _tree_again(statement: Any, place: int) -> LoadTree | None:
+    """The options of the entity at a place in the rows, with this statement's values."""
+    seen = 0
     for element in getattr(statement, "_raw_columns", ()):
-        if getattr(element, "_annotations", {}).get("holdfast_entity") is mapper:
-            return load_tree(options, element, mapper)
+        mapper = entity_of(element)
+        if mapper is None and isinstance(element, sa.FromClause):
+            seen += len(element.c)
+            continue
+        if seen == place and mapper is not None:
+            return load_tree(statement._with_options, element, mapper)
+        seen += 1
     return None
 
 

@@ -8,18 +8,21 @@ other sides of relations).
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import ClauseElement
-
-from holdfast.errors import CircularDependencyError, MissingKey, StaleDataError
-from holdfast.model import BATCH, MISSING, RAW, Direction, Mapper, Relation, mapper_of
+from holdfast.errors import CircularDependencyError
+from holdfast.model import BATCH, MISSING, Direction, Mapper, Relation, mapper_of
 from holdfast.steps import Operation
 
-from .settle import settle_deleted, settle_inserted, settle_updated
-from .shape import Shape, shape_of
-from .work import Associations, Link, association_row, pairs_of, table_ranks
+from .changes import Change
+from .inserting import insert_objects
+from .settle import settle_deleted
+from .shape import shape_of
+from .updating import changed_columns, update_objects
+from .order import delete_order, late_keys, table_ranks
+from .work import Associations, Link, association_row, pairs_of
 from .writes import Writer
 
 if TYPE_CHECKING:
@@ -35,7 +38,7 @@ class Flush:
         self.links: dict[int, list[Link]] = {}  # by the child they fill
         self.late: list[Link] = []  # of relations with post_update: set after everything is inserted
         self.associations = Associations()
-        self.written: list[tuple[Any, tuple[str, ...]]] = []
+        self._given: dict[tuple[Relation, int], Any] | None = None
 
     def run(self) -> Operation[None]:
         core = self.core
@@ -77,27 +80,43 @@ class Flush:
 
     def _orphans(self) -> None:
         """Objects taken out of a collection that owns them are deleted."""
-        core = self.core
-        for change in list(core.dirty.values()):
+        for change in self._changed_relations():
             relations = mapper_of(change.instance).relations
-            for name, original in list(change.originals.items()) if relations else ():
+            for name, original in list(change.originals.items()):
                 relation = relations.get(name)
-                if relation is None or "delete-orphan" not in relation.cascade:
+                if relation is None or original in (None, MISSING):
                     continue
-                before = original if relation.uselist else [original]
-                kept = {id(t) for t in targets(change.instance, relation)}
-                for target in before:
-                    if target not in (None, MISSING) and id(target) not in kept:
-                        self._orphan(relation, target)
+                if "delete-orphan" in relation.cascade:
+                    kept = {id(t) for t in targets(change.instance, relation)}
+                    for target in original if relation.uselist else [original]:
+                        if id(target) not in kept:
+                            self._orphan(relation, target)
+                elif relation.back is not None and "delete-orphan" in relation.back.cascade:
+                    self._orphan(relation.back, change.instance)
+
+    def _changed_relations(self) -> list[Change]:
+        return [
+            change
+            for change in self.core.dirty.values()
+            if not change.instance.__mapper__.relations.keys().isdisjoint(change.originals)
+        ]
 
     def _orphan(self, relation: Relation, target: Any) -> None:
         core = self.core
-        if relation.back is not None and target.__dict__.get(relation.back.name) is not None:
-            return  # moved to another parent
+        if self._was_moved(relation, target):
+            return
         if id(target) in core.new:
             core.expunge(target)
         elif target.__dict__.get(BATCH) is not None and target.__dict__[BATCH].session is core:
             core.deleted.setdefault(id(target), target)
+
+    def _was_moved(self, relation: Relation, target: Any, from_: Any = None) -> bool:
+        """Whether an object taken out of a relation was given to another parent."""
+        if relation.back is not None and not relation.back.uselist:
+            return target.__dict__.get(relation.back.name) not in (None, from_)
+        if self._given is None:
+            self._given = given_targets([*self.core.new.values(), *(c.instance for c in self._changed_relations())])
+        return self._given.get((relation, id(target)), from_) is not from_
 
     def _cascade_deletes(self, instances: list[Any]) -> Operation[None]:
         core = self.core
@@ -127,7 +146,7 @@ class Flush:
     def _follow_delete(self, instance: Any, relation: Relation, target: Any, cascades: bool) -> None:
         core = self.core
         held = target.__dict__.get(BATCH)
-        if held is None or held.session is not core:
+        if held is None or held.session is not core or self._was_moved(relation, target, instance):
             return
         if cascades:
             if id(target) in core.new:
@@ -135,9 +154,6 @@ class Flush:
             else:
                 core.deleted.setdefault(id(target), target)
         elif id(target) not in core.deleted:
-            back = relation.back
-            if back is not None and target.__dict__.get(back.name, instance) not in (None, instance):
-                return
             self._add_link(Link(None, target, pairs_of(relation), relation))
 
     # ------------------------------------------------------------ link
@@ -151,10 +167,10 @@ class Flush:
                 for instance in group:
                     if relation.name in instance.__dict__:
                         self._link_relation(instance, relation, [], True)
-        for change in list(core.dirty.values()):
+        for change in self._changed_relations():
             instance = change.instance
             relations = mapper_of(instance).relations
-            for name, original in change.originals.items() if relations else ():
+            for name, original in list(change.originals.items()):
                 relation = relations.get(name)
                 if relation is None or relation.viewonly or name not in instance.__dict__:
                     continue
@@ -186,17 +202,10 @@ class Flush:
                 self.associations.remove(relation, instance, target)
             return
         for target in removed:
-            if id(target) not in core.deleted and core.holds(target) and not self._moved(relation, target):
+            if id(target) not in core.deleted and core.holds(target) and not self._was_moved(relation, target):
                 self._add_link(Link(None, target, pairs_of(relation), relation))
         for target in added:
             self._add_link(Link(instance, target, pairs_of(relation), relation))
-
-    def _moved(self, relation: Relation, target: Any) -> bool:
-        """Whether an object taken out of one parent was given to another."""
-        back = relation.back
-        if back is not None and target.__dict__.get(back.name) is not None:
-            return True
-        return any(link.parent is not None and link.relation is relation for link in self.links.get(id(target), ()))
 
     def _add_link(self, link: Link) -> None:
         links = self.links.setdefault(id(link.child), [])
@@ -204,7 +213,7 @@ class Flush:
             links[:] = [old for old in links if old.parent is not None or old.pairs != link.pairs]
         elif any(old.pairs == link.pairs for old in links):
             return
-        if link.relation.post_update and link.parent is not None:
+        if link.relation.post_update and id(link.parent) in self.core.new:
             self.late.append(link)
         else:
             links.append(link)
@@ -228,19 +237,10 @@ class Flush:
     # ------------------------------------------------------------ write
 
     def _is_dirty(self) -> bool:
-        return any(self._changed_columns(change.instance) for change in self.core.dirty.values())
-
-    def _changed_columns(self, instance: Any) -> list[str]:
-        """Attributes whose value differs from the row's, keys among them."""
-        change = self.core.dirty.get(id(instance))
-        if change is None or id(instance) in self.core.deleted or id(instance) in self.core.new:
-            return []
-        values, columns = instance.__dict__, mapper_of(instance).columns
-        return [
-            name
-            for name, original in change.originals.items()
-            if name in columns and name in values and differs(original, values[name])
-        ]
+        return any(
+            changed_columns(self.core, mapper_of(change.instance).columns, change.instance)
+            for change in self.core.dirty.values()
+        )
 
     def _write(self) -> Operation[None]:
         core = self.core
@@ -260,8 +260,9 @@ class Flush:
         yield from self._insert_rest(waiting, pending)
         yield from self._update_late(postponed)
         yield from self._write_secondary(removed=False)
-        for mapper in sorted(deleted, key=ranks.__getitem__, reverse=True):
-            yield from self._delete(mapper, deleted[mapper])
+        yield from self._empty_late_keys(deleted)
+        for mapper, group in delete_order(deleted, ranks, core.row_values):
+            yield from self._delete(mapper, group)
 
     def _waits(self, instance: Any, pending: set[int]) -> bool:
         return bool(self.links) and any(id(link.parent) in pending for link in self.links.get(id(instance), ()))
@@ -296,99 +297,12 @@ class Flush:
                     mend="Write relationship(..., post_update=True) on one side of the circle.",
                 )
 
-    # ------------------------------------------------------------ insert
-
     def _insert(self, mapper: Mapper, instances: list[Any]) -> Operation[None]:
-        shape = shape_of(mapper, self.core.backend)
-        for instance in instances:
-            for link in self.links.get(id(instance), ()):
-                self._apply(link)
-        for omitted, group in self._by_omitted(shape, instances).items():
-            plain, expressions = by_expression(group, shape.sent)
-            if plain:
-                yield from self._insert_group(shape, omitted, plain)
-            for instance in expressions:
-                yield from self._insert_expression(shape, omitted, instance)
-
-    def _by_omitted(self, shape: Shape, instances: list[Any]) -> dict[tuple[str, ...], list[Any]]:
-        """Fill Python's defaults, then group by which columns are left to the server."""
-        defaults = tuple(shape.defaults.items())
-        generated = [name for name in shape.sent if name in shape.generated]
-        keys = shape.mapper.primary_key
-        groups: dict[tuple[str, ...], list[Any]] = {}
-        for instance in instances:
-            self.core.frame.save(instance)
-            values = instance.__dict__
-            for name, make in defaults:
-                if name not in values or (values[name] is None and name in keys):
-                    values[name] = make()
-            omitted = tuple(n for n in generated if n not in values or (values[n] is None and n in keys))
-            groups.setdefault(omitted, []).append(instance)
-        return groups
-
-    def _insert_group(self, shape: Shape, omitted: tuple[str, ...], instances: list[Any]) -> Operation[None]:
-        mapper, columns = shape.mapper, shape.mapper.columns
-        names = [name for name in shape.sent if name not in omitted]
-        held = [instance.__dict__ for instance in instances]
-        values = [self._column_values(shape, name, held) for name in names]
-        for name, column_values in zip(names, values, strict=True):
-            self._check(shape, name, column_values, instances)
-        for name in mapper.primary_key:
-            if name not in omitted and name not in names:
-                raise MissingKey(model=mapper.name, name=name)
-        returned = [*omitted, *shape.computed]
-        rows = yield from self.writer.insert(
-            mapper.table,
-            [columns[name] for name in names],
-            values,
-            len(instances),
-            [columns[name] for name in returned],
-            [(columns[name], shape.inline[name]) for name in omitted if name in shape.inline],
-        )
-        if returned and len(rows) != len(instances):
-            raise StaleDataError(
-                f"{len(instances)} rows of {mapper.table.name} were sent and {len(rows)} inserted",
-                mend="A trigger or rule left some out; insert those with session.execute(insert(...)).",
-            )
-        if returned:
-            self._take_back(mapper, instances, returned, rows)
-        settle_inserted(self.core, mapper, instances)
-
-    def _column_values(self, shape: Shape, name: str, held: list[dict[str, Any]]) -> list[Any]:
-        return [values.get(name) for values in held]
-
-    def _check(self, shape: Shape, name: str, values: list[Any], instances: list[Any]) -> None:
-        shape.check(name)(values)
-        check = shape.null_check(name)
-        if check is not None:
-            check(values)
-
-    def _take_back(self, mapper: Mapper, instances: list[Any], names: list[str], rows: list[Any]) -> None:
-        for instance, row in zip(instances, rows, strict=True):
-            values = instance.__dict__
-            for name, value in zip(names, row, strict=True):
-                values[RAW + name if name in mapper.mutable else name] = value
-
-    def _insert_expression(self, shape: Shape, omitted: tuple[str, ...], instance: Any) -> Operation[None]:
-        """An object with an SQL expression for a value is written by itself, and the value read back."""
-        from sqlalchemy import insert
-
-        mapper = shape.mapper
-        values = instance.__dict__
-        names = [name for name in shape.sent if name not in omitted]
-        plain = [n for n in names if not isinstance(values.get(n), ClauseElement)]
-        for name in plain:
-            self._check(shape, name, [values.get(name)], [instance])
-        back = [*omitted, *shape.computed, *(n for n in names if n not in plain)]
-        back += [n for n in mapper.primary_key if n not in back]
-        statement = (
-            insert(mapper.table)
-            .values({mapper.columns[n]: values.get(n) for n in names})
-            .returning(*(mapper.columns[n] for n in back))
-        )
-        rows = yield from self.core.run_core(statement)
-        self._take_back(mapper, [instance], back, [rows[0]])
-        settle_inserted(self.core, mapper, [instance])
+        if self.links:
+            for instance in instances:
+                for link in self.links.get(id(instance), ()):
+                    self._apply(link)
+        yield from insert_objects(self.core, self.writer, shape_of(mapper, self.core.backend), instances)
 
     # ------------------------------------------------------------ update
 
@@ -405,79 +319,8 @@ class Flush:
             yield from self._update(mapper, group)
 
     def _update(self, mapper: Mapper, instances: list[Any]) -> Operation[None]:
-        shape = shape_of(mapper, self.core.backend)
-        groups: dict[tuple[str, ...], list[Any]] = {}
-        for instance in instances:
-            changed = self._changed_columns(instance)
-            if changed:
-                for name, make in shape.updates.items():
-                    if name not in changed:
-                        self.core.write_value(instance, name, make())
-                        changed.append(name)
-                order = [name for name in mapper.columns if name in changed]
-                groups.setdefault(tuple(order), []).append(instance)
-        for names, group in groups.items():
-            plain, expressions = ([], group) if shape.inline_updates else by_expression(group, names)
-            if plain:
-                yield from self._update_group(shape, names, plain)
-            for instance in expressions:
-                yield from self._update_expression(shape, names, instance)
-
-    def _update_group(self, shape: Shape, names: tuple[str, ...], instances: list[Any]) -> Operation[None]:
-        mapper, columns = shape.mapper, shape.mapper.columns
-        held = [instance.__dict__ for instance in instances]
-        values = [[v.get(name) for v in held] for name in names]
-        for name, column_values in zip(names, values, strict=True):
-            self._check(shape, name, column_values, instances)
-        keys = [self.core.row_key(mapper, instance) for instance in instances]
-        renewed = [name for name in shape.renewed if name not in names]
-        count, rows = yield from self.writer.update(
-            mapper.table,
-            [columns[name] for name in mapper.primary_key],
-            list(zip(*keys, strict=True)),
-            [columns[name] for name in names],
-            values,
-            len(instances),
-            [columns[name] for name in renewed],
-        )
-        if count != len(instances):
-            raise StaleDataError(
-                f"{len(instances)} rows of {mapper.table.name} were to be updated and {count} were found",
-                mend="Somebody deleted them. Call session.rollback(), load the objects again, and repeat the work.",
-                table=mapper.table.name,
-            )
-        if renewed:
-            self._take_renewed(mapper, instances, names, renewed, rows)
-        settle_updated(self.core, mapper, instances, names)
-
-    def _take_renewed(
-        self, mapper: Mapper, instances: list[Any], names: tuple[str, ...], renewed: list[str], rows: list[Any]
-    ) -> None:
-        width = len(mapper.primary_key)
-        by_key = {tuple(row[:width]): row[width:] for row in rows}
-        found = [by_key[tuple(i.__dict__[n] for n in mapper.primary_key)] for i in instances]
-        self._take_back(mapper, instances, renewed, found)
-
-    def _update_expression(self, shape: Shape, names: tuple[str, ...], instance: Any) -> Operation[None]:
-        """As `_insert_expression`: by itself, with the value read back."""
-        from sqlalchemy import and_, update
-
-        mapper = shape.mapper
-        values = dict(instance.__dict__)
-        key = self.core.row_key(mapper, instance)
-        sent = {mapper.columns[n]: values[n] for n in names}
-        sent.update({mapper.columns[n]: e for n, e in shape.inline_updates.items() if n not in names})
-        computed = [n for n in names if isinstance(values[n], ClauseElement)]
-        back = [*dict.fromkeys([*computed, *shape.renewed, *mapper.primary_key])]
-        found = and_(*(mapper.columns[n] == v for n, v in zip(mapper.primary_key, key, strict=True)))
-        statement = (
-            update(mapper.table).where(found).values(sent).returning(*(mapper.columns[n] for n in back))
-        )
-        rows = yield from self.core.run_core(statement)
-        if len(rows) != 1:
-            raise StaleDataError(table=mapper.table.name)
-        self._take_back(mapper, [instance], back, rows)
-        settle_updated(self.core, mapper, [instance], names)
+        if instances:
+            yield from update_objects(self.core, self.writer, shape_of(mapper, self.core.backend), instances)
 
     # ------------------------------------------------------------ secondary rows, deletes
 
@@ -490,7 +333,7 @@ class Flush:
                 continue  # taken out and put back
             if removed and (id(parent) in core.deleted or id(target) in core.deleted):
                 continue  # goes with the object
-            by_table.setdefault(relation.secondary, []).append(association_row(relation, parent, target))
+            by_table.setdefault(relation.secondary, []).append(association_row(relation, parent, target, core.row_values))
         for table, rows in by_table.items():
             columns = list(rows[0])
             values = [[row[column] for row in rows] for column in columns]
@@ -498,6 +341,18 @@ class Flush:
                 yield from self.writer.delete(table, columns, values, len(rows))
             else:
                 yield from self.writer.insert(table, columns, values, len(rows))
+
+    def _empty_late_keys(self, deleted: dict[Mapper, list[Any]]) -> Operation[None]:
+        """Rows to be deleted let go of one another, where a relation with ``post_update`` says they may."""
+        for mapper, names in late_keys(deleted):
+            going = {id(i): i for i in deleted.get(mapper, ())}
+            held = [i for i in going.values() if None not in self.core.row_values(i, names)]
+            if held:
+                keys = list(zip(*(self.core.row_key(mapper, i) for i in held), strict=True))
+                key_columns = [mapper.columns[name] for name in mapper.primary_key]
+                columns = [mapper.columns[name] for name in names]
+                empty = [[None] * len(held) for _ in names]
+                yield from self.writer.update(mapper.table, key_columns, keys, columns, empty, len(held))
 
     def _delete(self, mapper: Mapper, instances: list[Any]) -> Operation[None]:
         for relation in mapper.relations.values():
@@ -513,9 +368,20 @@ class Flush:
             return
         names = [relation.parent.attributes[column] for column, _ in relation.parent_pairs]
         columns = [secondary for _, secondary in relation.parent_pairs]
-        values = [[i.__dict__.get(name) for i in instances] for name in names]
+        values = list(zip(*[self.core.row_values(i, names) for i in instances], strict=True))
         assert relation.secondary is not None
         yield from self.writer.delete(relation.secondary, columns, values, len(instances))  # type: ignore[arg-type]
+
+
+def given_targets(parents: Iterable[Any]) -> dict[tuple[Relation, int], Any]:
+    """Who has whom, of the parents that changed; for relations whose targets do not say it themselves."""
+    return {
+        (relation, id(target)): parent
+        for parent in parents
+        for relation in mapper_of(parent).relations.values()
+        if relation.direction is Direction.ONE_TO_MANY and relation.back is None and not relation.viewonly
+        for target in targets(parent, relation)
+    }
 
 
 def targets(instance: Any, relation: Relation) -> list[Any]:
@@ -527,30 +393,7 @@ def targets(instance: Any, relation: Relation) -> list[Any]:
 
 
 def by_mapper(instances: Iterable[Any]) -> dict[Mapper, list[Any]]:
-    groups: dict[Mapper, list[Any]] = {}
+    groups: dict[type[Any], list[Any]] = defaultdict(list)
     for instance in instances:
-        groups.setdefault(mapper_of(instance), []).append(instance)
-    return groups
-
-
-def differs(before: Any, now: Any) -> bool:
-    """Whether a value is another one; an SQL expression always is."""
-    if before is now:
-        return False
-    if before is MISSING or isinstance(now, ClauseElement):
-        return True
-    return bool(before != now)
-
-
-def by_expression(instances: list[Any], names: Iterable[str]) -> tuple[list[Any], list[Any]]:
-    """(objects of plain values, objects with an SQL expression for a value); types are looked at in C."""
-    held = [instance.__dict__ for instance in instances]
-    kinds = {kind for name in names for kind in set(map(type, [values.get(name) for values in held]))}
-    if not any(issubclass(kind, ClauseElement) for kind in kinds):
-        return instances, []
-    plain, expressions = [], []
-    for instance in instances:
-        values = instance.__dict__
-        has_one = any(isinstance(values.get(name), ClauseElement) for name in names)
-        (expressions if has_one else plain).append(instance)
-    return plain, expressions
+        groups[type(instance)].append(instance)
+    return {mapper_of(cls): group for cls, group in groups.items()}

@@ -7,18 +7,21 @@ The statement selects the targets by the keys of the parents.  Keys travel as on
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 import sqlalchemy.sql.visitors
 
-from holdfast.errors import RelationNotLoaded
-from holdfast.model import BATCH, RAW, Direction, Mapper, Relation, join_condition
-from holdfast.model import make_collection
+from holdfast.errors import AttributeNotLoaded, InvalidRequestError, RelationNotLoaded
+from holdfast.hydrate import renew
+from holdfast.model import BATCH, RAW, Direction, Mapper, Relation, join_condition, make_collection
 from holdfast.plan import Backend, Plan, adapt, bind_processor, build_plan
 from holdfast.query import PLAIN, Branch, LoadTree, TreeOption
 from holdfast.steps import Operation, fetch
+
+from .unflushed import catch_up
 
 if TYPE_CHECKING:
     from .core import SessionCore
@@ -129,8 +132,10 @@ def load_relation(
         return
     if relation.direction is Direction.MANY_TO_ONE and relation.simple and not branch.criteria:
         yield from _load_targets(core, lacking, relation, branch.tree, renew)
-    else:
-        yield from _load_members(core, lacking, relation, branch)
+        return
+    yield from _load_members(core, lacking, relation, branch)
+    if (core.new or core.dirty) and not renew:
+        catch_up(core, relation, lacking)
 
 
 def _load_targets(
@@ -145,9 +150,7 @@ def _load_targets(
         order = [remotes.index(target.columns[name]) for name in target.primary_key]
         locals_ = [locals_[n] for n in order]
         remotes = [target.columns[name] for name in target.primary_key]
-    missing_columns = [n for n in locals_ if any(n not in i.__dict__ for i in instances)]
-    for name in missing_columns:
-        yield from load_column(core, relation.parent, [i for i in instances if name not in i.__dict__], name)
+    yield from _complete(core, relation.parent, instances, locals_)
     keys = {}
     single = locals_[0] if len(locals_) == 1 else None
     waiting: list[tuple[Any, Any]] = []
@@ -168,7 +171,7 @@ def _load_targets(
         return
     loader = _target_loader(core.backend, relation, remotes, tree)
     rows = yield from fetch_by_keys(core, loader, remotes, list(keys))
-    objects = core.hydrate(loader.plan, rows, False)
+    objects = core.hydrate_targets(loader.plan, rows)
     yield from core.load_planned(loader.plan, objects)
     found_by = _group_first(loader, objects, [target.attributes[c] for c in remotes])
     for values, key in waiting:
@@ -214,28 +217,23 @@ def _load_members(core: SessionCore, instances: list[Any], relation: Relation, b
         if plain:
             backend.memo[memo_key] = made
     loader, columns, names, embedded = made
-    for name in names:
-        lacking = [i for i in instances if name not in i.__dict__]
-        if lacking:
-            yield from load_column(core, relation.parent, lacking, name)
+    yield from _complete(core, relation.parent, instances, names)
     groups = _start_groups(instances, relation, names)
     keys = [k for k in groups if k is not None and not (isinstance(k, tuple) and None in k)]
     if not keys:
         _share(groups, relation, {})
         return
     rows = yield from fetch_by_keys(core, loader, columns, keys)
-    out = core.hydrate(loader.plan, rows, False)
-    found: dict[Any, list[Any]] = {}
+    out = core.hydrate_targets(loader.plan, rows)
+    found: dict[Any, list[Any]] = defaultdict(list)
     if embedded is not None:
-        objects = out
         _collect_embedded(found, rows, out, embedded)
     else:
         width = len(columns)
-        objects = [row[width] for row in out]
         for row in out:
             key = row[0] if width == 1 else row[:width]
-            found.setdefault(key, []).append(row[width])
-    yield from core.load_planned(loader.plan, objects)
+            found[key].append(row[width])
+    yield from core.load_planned(loader.plan, out)
     _share(groups, relation, found)
 
 
@@ -253,17 +251,13 @@ def _collect_embedded(found: dict[Any, list[Any]], rows: list[Any], out: list[An
     """The key stands among the target's own columns: read it from the row beside the object made of it."""
     if len(places) == 1:
         place, processor = places[0]
-        for row, instance in zip(rows, out, strict=True):
-            key = row[place] if processor is None else processor(row[place])
-            members = found.get(key)
-            if members is None:
-                found[key] = [instance]
-            else:
-                members.append(instance)
+        keys = [row[place] for row in rows]
+        for key, instance in zip(keys if processor is None else map(processor, keys), out, strict=True):
+            found[key].append(instance)
         return
     for row, instance in zip(rows, out, strict=True):
         key = tuple(p(row[i]) if p is not None else row[i] for i, p in places)
-        found.setdefault(key, []).append(instance)
+        found[key].append(instance)
 
 
 def _share(groups: dict[Any, list[Any]], relation: Relation, found: dict[Any, list[Any]]) -> None:
@@ -312,7 +306,9 @@ def _member_loader(backend: Backend, relation: Relation, branch: Branch) -> tupl
         columns: list[Any] = [remote for _, remote in relation.pairs]
         names = [parent.attributes[local] for local, _ in relation.pairs]
         statement = sa.select(target.entity)
-        embedded = all(branch.tree.wants(target, target.attributes[c]) for c in columns)
+        embedded = not _joins_more(target, branch.tree) and all(
+            branch.tree.wants(target, target.attributes[c]) for c in columns
+        )
         if not embedded:
             statement = sa.select(*columns, target.entity)
     elif relation.direction is Direction.MANY_TO_MANY and relation.simple:
@@ -342,6 +338,11 @@ def _member_loader(backend: Backend, relation: Relation, branch: Branch) -> tupl
     return loader, columns, names, places
 
 
+def _joins_more(target: Mapper, tree: LoadTree) -> bool:
+    """Whether rows of the target carry relations of it, which may repeat them."""
+    return any(tree.branch(r).strategy in ("joined", "inner") for r in target.relations.values())
+
+
 def _has_values(expressions: Sequence[Any]) -> bool:
     return any(isinstance(e, sa.BindParameter) for x in expressions for e in sa.sql.visitors.iterate(x))
 
@@ -364,8 +365,21 @@ def _general_join(relation: Relation, source: Any, target: Mapper, columns: list
 
 def load_column(core: SessionCore, mapper: Mapper, instances: Sequence[Any], name: str) -> Operation[None]:
     """Load an attribute that was left out, for all who lack it, with what was left out beside it."""
+    yield from load_columns(core, mapper, instances, _missing_together(mapper, instances, name))
+
+
+def _complete(core: SessionCore, mapper: Mapper, instances: Sequence[Any], names: Sequence[str]) -> Operation[None]:
+    """Load the columns that a relation needs, where they were left out."""
+    lacking = [i for i in instances if any(name not in i.__dict__ for name in names)]
+    if lacking:
+        yield from load_columns(core, mapper, lacking, tuple(names))
+
+
+def load_columns(
+    core: SessionCore, mapper: Mapper, instances: Sequence[Any], wanted: tuple[str, ...], again: bool = False
+) -> Operation[None]:
+    """Load columns where they are missing; ``again`` replaces what is there."""
     key_columns = [mapper.columns[n] for n in mapper.primary_key]
-    wanted = _missing_together(mapper, instances, name)
     memo_key = ("columns", mapper, wanted)
     loader = core.backend.memo.get(memo_key)
     if loader is None:
@@ -373,15 +387,34 @@ def load_column(core: SessionCore, mapper: Mapper, instances: Sequence[Any], nam
         style = key_style(key_columns, core.backend)
         statement = sa.select(*key_columns, *columns).where(key_condition(key_columns, style, core.backend))
         loader = core.backend.memo[memo_key] = make_loader(statement, key_columns, style, core.backend)
-    by_key = {core.row_key(mapper, i): i.__dict__ for i in instances}
+    by_key = {core.row_key(mapper, i): i for i in instances}
     keys = [k[0] for k in by_key] if len(key_columns) == 1 else list(by_key)
     rows = yield from fetch_by_keys(core, loader, key_columns, keys)
     width = len(key_columns)
     for row in core.hydrate(loader.plan, rows, False):
-        values = by_key[tuple(row[:width])]
-        for attribute, value in zip(wanted, row[width:], strict=True):
-            stored = RAW + attribute if attribute in mapper.mutable else attribute
-            values.setdefault(stored, value)
+        instance = by_key.pop(tuple(row[:width]))
+        _fill(core, mapper, instance, dict(zip(wanted, row[width:], strict=True)), again)
+    if by_key and again:
+        raise row_gone(mapper)
+
+
+def _fill(core: SessionCore, mapper: Mapper, instance: Any, values: dict[str, Any], again: bool) -> None:
+    held = instance.__dict__
+    if again:
+        core.keep_before_renewal(instance)
+    for name, value in values.items():
+        key = RAW + name if name in mapper.mutable else name
+        if again and (key in held or name in held):
+            renew(held, mapper, name, key, value, ())
+        else:
+            held.setdefault(key, value)
+
+
+def row_gone(mapper: Mapper) -> InvalidRequestError:
+    """The error of an object whose row somebody deleted."""
+    return InvalidRequestError(
+        f"The row of this {mapper.name} is gone", mend="Somebody deleted it; load the objects again."
+    )
 
 
 def _missing_together(mapper: Mapper, instances: Sequence[Any], name: str) -> tuple[str, ...]:
@@ -396,13 +429,16 @@ def _missing_together(mapper: Mapper, instances: Sequence[Any], name: str) -> tu
     )
 
 
-def refused(core: SessionCore, mapper: Mapper, name: str) -> RelationNotLoaded:
+def refused(mapper: Mapper, name: str) -> InvalidRequestError:
     """The error of an attribute that must not be loaded by touching it."""
-    return RelationNotLoaded(
+    write = f"await session.load(objects, {mapper.name}.{name})"
+    plan = f"selectinload({mapper.name}.{name})" if name in mapper.relations else f"undefer({mapper.name}.{name})"
+    kind = RelationNotLoaded if name in mapper.relations else AttributeNotLoaded
+    return kind(
         model=mapper.name,
         name=name,
-        mend=f"Write `await session.load(objects, {mapper.name}.{name})`, or "
-        f"`await object.awaitable_attrs.{name}`, or plan it: .options(selectinload({mapper.name}.{name})).",
+        mend=f"Write `{write}`, or `await object.awaitable_attrs.{name}`, or plan it: `.options({plan})`.",
+        write=write,
     )
 
 

@@ -16,26 +16,29 @@ if TYPE_CHECKING:
 
 def settle_inserted(core: SessionCore, mapper: Mapper, instances: list[Any]) -> None:
     """New objects have a row now: they enter the identity map, as siblings."""
-    identity = core.identity(mapper)
     batch = core.new_batch(mapper, None)
-    keys, mutable = mapper.primary_key, mapper.mutable
-    join, single = batch.members.append, keys[0] if len(keys) == 1 else None
-    new, inserted = core.new, core.frame.inserted
-    owners = owner_relations(mapper)
-    for instance in instances:
-        values = instance.__dict__
-        member = ref(instance)
-        join(member)
+    batch.members = members = list(map(ref, instances))
+    held = [instance.__dict__ for instance in instances]
+    for values in held:
         values[BATCH] = batch
-        key = values[single] if single is not None else tuple([values[k] for k in keys])
-        identity[key] = member
-        del new[id(instance)]
-        inserted[id(instance)] = instance
-        for name in mutable:
-            if name in values:
+    core.identity(mapper).update(zip(_keys(mapper, held), members, strict=True))
+    core.frame.inserted.update(zip(map(id, instances), instances, strict=True))
+    for instance in instances:
+        del core.new[id(instance)]
+    if mapper.mutable:
+        for instance in instances:
+            for name in mapper.mutable.intersection(instance.__dict__):
                 core.note_written(instance, name)
-        for relation in owners:
+    for relation in owner_relations(mapper):
+        for instance in instances:
             _join_owner(core, relation, instance)
+
+
+def _keys(mapper: Mapper, held: list[dict[str, Any]]) -> list[Any]:
+    names = mapper.primary_key
+    if len(names) == 1:
+        return [values[names[0]] for values in held]
+    return [tuple([values[name] for name in names]) for values in held]
 
 
 def owner_relations(mapper: Mapper) -> list[Relation]:
@@ -65,19 +68,56 @@ def _join_owner(core: SessionCore, relation: Relation, instance: Any) -> None:
 
 def settle_updated(core: SessionCore, mapper: Mapper, instances: list[Any], names: tuple[str, ...]) -> None:
     """Changed keys are known by their new value; a changed foreign key leads to another object."""
-    rekey = any(name in mapper.primary_key for name in names)
+    if any(name in mapper.primary_key for name in names):
+        _rekey(core, mapper, instances)
     moved = [r for r in mapper.relations.values() if _refers_by(r, names)]
     for instance in instances:
         change = core.dirty.get(id(instance))
         originals = change.originals if change is not None else {}
-        if rekey:
-            core.rekey(mapper, instance, originals)
         for name in names:
+            originals.pop(name, None)
             if name in mapper.mutable:
                 core.note_written(instance, name)
         for relation in moved:
             if relation.name not in originals:
                 _follow_key(core, relation, instance)
+
+
+def _rekey(core: SessionCore, mapper: Mapper, instances: list[Any]) -> None:
+    """All leave under their old keys before any enters under its new one: keys may have been passed on."""
+    old_keys = [core.row_key(mapper, instance) for instance in instances]
+    for instance in instances:
+        core.drop_identity(mapper, instance)
+    for instance, old_key in zip(instances, old_keys, strict=True):
+        core.enter_identity(mapper, instance)
+        _rename_references(core, mapper, instance, dict(zip(mapper.primary_key, old_key, strict=True)))
+
+
+def _rename_references(core: SessionCore, mapper: Mapper, instance: Any, old_key: dict[str, Any]) -> None:
+    """The server has changed the rows that refer to a changed key (ON UPDATE CASCADE); so do their objects."""
+    for other in list(core.identities):
+        for key in other.table.foreign_key_constraints:
+            if key.referred_table is mapper.table and (key.onupdate or "").upper() == "CASCADE":
+                pairs = [(other.attributes[e.parent], mapper.attributes[e.column]) for e in key.elements]
+                old = tuple(old_key.get(far, instance.__dict__.get(far)) for _, far in pairs)
+                new = tuple(instance.__dict__.get(far) for _, far in pairs)
+                _rename_where(core, other, [near for near, _ in pairs], old, new)
+
+
+def _rename_where(core: SessionCore, mapper: Mapper, names: list[str], old: tuple[Any, ...], new: tuple[Any, ...]) -> None:
+    for instance in [member() for member in core.identity(mapper).values()]:
+        if instance is None or core.row_values(instance, names) != old:
+            continue
+        old_key = dict(zip(mapper.primary_key, core.row_key(mapper, instance), strict=True))
+        core.drop_identity(mapper, instance)
+        core.frame.save(instance)
+        change = core.dirty.get(id(instance))
+        for name, value in zip(names, new, strict=True):
+            held = change.originals if change is not None and name in change.originals else instance.__dict__
+            held[name] = value
+        core.enter_identity(mapper, instance)
+        if any(name in mapper.primary_key for name in names):
+            _rename_references(core, mapper, instance, old_key)
 
 
 def _refers_by(relation: Relation, names: tuple[str, ...]) -> bool:

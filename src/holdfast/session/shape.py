@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from sqlalchemy import Column
@@ -33,6 +33,7 @@ class Shape:
         self.computed: list[str] = []
         for name, column in mapper.columns.items():
             self._column(name, column, backend)
+        self.left_out = [name for name in self.sent if name in self.generated]
         self.checks: dict[str, Check] = {}
         self.null_checks: dict[str, Check | None] = {}
         self.wide = backend.capabilities.server == "sqlite"
@@ -66,6 +67,13 @@ class Shape:
                 self.renewed.append(name)
             else:
                 self.updates[name] = _maker(onupdate)
+
+    def validate(self, name: str, values: Sequence[Any]) -> None:
+        """Raise the typed error of the first value of a column that cannot be written."""
+        self.check(name)(values)
+        check = self.null_check(name)
+        if check is not None:
+            check(values)
 
     def check(self, name: str) -> Check:
         check = self.checks.get(name)

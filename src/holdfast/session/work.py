@@ -9,9 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Column, Table
+from sqlalchemy import Column
 
-from holdfast.model import Direction, Mapper, Relation
+from holdfast.model import Direction, Relation
+
+from .order import Read
 
 
 @dataclass(slots=True, eq=False)
@@ -44,14 +46,12 @@ def _pair_key(relation: Relation, parent: Any, target: Any) -> tuple[Any, ...]:
     return (relation.secondary, *sorted(ends))
 
 
-def association_row(relation: Relation, parent: Any, target: Any) -> dict[Column[Any], Any]:
-    """The values of a secondary row, by column."""
-    row = {}
-    for column, secondary in relation.parent_pairs:
-        row[secondary] = parent.__dict__.get(relation.parent.attributes[column])
-    for column, secondary in relation.target_pairs:
-        row[secondary] = target.__dict__.get(relation.target.attributes[column])
-    return row
+def association_row(relation: Relation, parent: Any, target: Any, read: Read) -> dict[Column[Any], Any]:
+    """The values of a secondary row, by column; ``read`` gives an object's values of some attributes."""
+    near = [relation.parent.attributes[column] for column, _ in relation.parent_pairs]
+    far = [relation.target.attributes[column] for column, _ in relation.target_pairs]
+    columns = [secondary for _, secondary in (*relation.parent_pairs, *relation.target_pairs)]
+    return dict(zip(columns, (*read(parent, near), *read(target, far)), strict=True))
 
 
 def pairs_of(relation: Relation) -> tuple[tuple[str, str], ...]:
@@ -70,22 +70,3 @@ def pairs_of(relation: Relation) -> tuple[tuple[str, str], ...]:
             )
         relation.parent.memo[("pairs", relation)] = pairs
     return pairs
-
-
-def table_ranks(mappers: Any) -> dict[Mapper, int]:
-    """The order in which tables are written: a table after those its foreign keys name, where there is no circle."""
-    by_table: dict[Table, Mapper] = {mapper.table: mapper for mapper in mappers}
-    ranks: dict[Mapper, int] = {}
-    waiting = dict.fromkeys(by_table)
-    while waiting:
-        ready = [
-            table
-            for table in waiting
-            if not any(
-                key.column.table in waiting and key.column.table is not table for key in table.foreign_keys
-            )
-        ] or [next(iter(waiting))]
-        for table in ready:
-            del waiting[table]
-            ranks[by_table[table]] = len(ranks)
-    return ranks

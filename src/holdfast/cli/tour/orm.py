@@ -10,10 +10,12 @@ from contextlib import contextmanager
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy import orm
-from sqlalchemy.orm import Session as Session
+from sqlalchemy import event, orm
+from sqlalchemy.orm import Session
 
 from . import models
+
+__all__ = ["Author", "Package", "Session", "open_engine"]
 
 registry = orm.registry()
 package, author, needs = models.Package.__table__, models.Author.__table__, models.package_needs
@@ -52,7 +54,7 @@ def open_engine(url: sa.URL, heard: Callable[[str], None]) -> Iterator[sa.Engine
     def before(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
         heard(statement)
 
-    sa.event.listen(engine, "before_cursor_execute", before)
+    event.listen(engine, "before_cursor_execute", before)
     try:
         yield engine
     finally:

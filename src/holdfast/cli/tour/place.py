@@ -26,22 +26,27 @@ _SQLITE_HEAD = b"SQLite format 3\x00"
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """``url`` is for the drivers, ``name`` for people: it holds no password."""
+    """``url`` is for the drivers, ``name`` for people: it holds no password.  ``kept`` is the file that stays.
+
+    ``schema`` is where PostgreSQL finds the tables; the URL's search path leads there and nowhere else.
+    """
 
     url: sa.URL
     name: str
     orm_url: sa.URL
+    kept: str | None = None
+    schema: str | None = None
 
 
 @contextmanager
 def open_place(url: str | None, keep: Path | None) -> Iterator[Place]:
     """Make a place for the demo, and take it away at the end."""
+    if url is not None and keep is not None:
+        raise Usage("--keep FILE is short for --url sqlite:///FILE; give one of them")
     if url is None or url.startswith("sqlite"):
         with _open_file(_file_of(url) if url is not None else keep) as place:
             yield place
     elif url.startswith("postgresql"):
-        if keep is not None:
-            raise Usage("--keep names a SQLite file, so it does not go with --url postgresql://…")
         with _open_schema(url) as place:
             yield place
     else:
@@ -60,17 +65,17 @@ def _file_of(url: str) -> Path:
 def _open_file(keep: Path | None) -> Iterator[Place]:
     if keep is not None:
         _make_room(keep)
-        yield _place_of(keep, str(keep))
+        yield _place_of(keep, f"SQLite, in {keep}", str(keep))
         return
     with tempfile.TemporaryDirectory(prefix="holdfast-demo-") as folder:
         yield _place_of(Path(folder) / "demo.db", "SQLite, in a temporary file")
 
 
-def _place_of(path: Path, name: str) -> Place:
+def _place_of(path: Path, name: str, kept: str | None = None) -> Place:
     url = sa.URL.create("sqlite", database=str(path))
     with Database(url) as db, db.session() as session:
         session.execute(sa.text(f"PRAGMA application_id = {APPLICATION_ID}"))
-    return Place(url, name, url)
+    return Place(url, name, url, kept)
 
 
 def _make_room(path: Path) -> None:
@@ -96,7 +101,7 @@ def _open_schema(text: str) -> Iterator[Place]:
         options = f"{url.query.get('options', '')} -csearch_path={schema}".strip()
         inside = url.update_query_dict({"options": options})
         name = f"PostgreSQL, schema {schema} of {url.host or 'the local socket'}/{url.database or ''}"
-        yield Place(inside, name, inside.set(drivername="postgresql+psycopg"))
+        yield Place(inside, name, inside.set(drivername="postgresql+psycopg"), schema=schema)
     finally:
         _command(url, f"DROP SCHEMA IF EXISTS {schema} CASCADE")
 

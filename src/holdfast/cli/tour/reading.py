@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from email.utils import getaddresses
 from importlib.metadata import Distribution, PackagePath, distributions
 from pathlib import Path
+from typing import Any
 
 from .models import Author, Classifier, File, Package, Requirement
 
@@ -58,7 +59,7 @@ def read_catalogue(
         if paths is None:
             catalogue.unreadable += 1
             continue
-        key = normalized(distribution.metadata["Name"])
+        key = normalized(_header(distribution, "Name"))
         if key in by_name:  # seen already, earlier on the path: that one is imported
             continue
         if len(paths) > room:
@@ -74,7 +75,11 @@ def read_catalogue(
 
 def find_distributions() -> Iterator[Distribution]:
     """The packages that this Python, and the one it was made from, can import."""
-    base = {name: sys.base_prefix for name in ("base", "platbase", "installed_base")}
+    base: dict[str, Any] = {
+        "base": sys.base_prefix,
+        "platbase": sys.base_prefix,
+        "installed_base": sys.base_prefix,
+    }
     paths = [*sys.path, sysconfig.get_path("purelib", vars=base), sysconfig.get_path("platlib", vars=base)]
     return iter(distributions(path=list(dict.fromkeys(paths))))
 
@@ -87,7 +92,7 @@ def normalized(name: str) -> str:
 def _paths(distribution: Distribution) -> list[PackagePath] | None:
     """The files of a package; None where its metadata is broken."""
     try:
-        named = distribution.metadata["Name"] and distribution.metadata["Version"]
+        named = _header(distribution, "Name") and _header(distribution, "Version")
         return list(distribution.files or ()) if named else None
     except (OSError, ValueError, LookupError, AttributeError, TypeError):
         return None
@@ -98,11 +103,11 @@ def _read(distribution: Distribution, paths: list[PackagePath], catalogue: Catal
     files = [File(path=_clean(str(path)), size_bytes=_size(path), sha256=_sha256(path)) for path in paths]
     names = {_clean(text) for text in metadata.get_all("Classifier") or ()}
     return Package(
-        name=_clean(metadata["Name"])[:120],
-        version=_clean(metadata["Version"])[:120],
-        summary=_optional(metadata.get("Summary")),
+        name=_header(distribution, "Name")[:120],
+        version=_header(distribution, "Version")[:120],
+        summary=_optional(_header(distribution, "Summary")),
         license=_read_license(distribution, names),
-        requires_python=_optional(metadata.get("Requires-Python")),
+        requires_python=_optional(_header(distribution, "Requires-Python")),
         size_bytes=sum(file.size_bytes or 0 for file in files),
         installed_at=_read_date(distribution),
         files=files,
@@ -127,9 +132,8 @@ def _sha256(path: PackagePath) -> str | None:
 
 
 def _read_license(distribution: Distribution, classifiers: Iterable[str]) -> str | None:
-    metadata = distribution.metadata
-    for text in (metadata.get("License-Expression"), metadata.get("License")):
-        lines = _clean(text or "").strip().splitlines()
+    for header in ("License-Expression", "License"):
+        lines = _header(distribution, header).strip().splitlines()
         if lines and 1 < len(lines[0]) <= 60 and len(lines) < 3:
             return lines[0].strip()
     said = [name.split(" :: ")[-1] for name in classifiers if name.startswith("License :: ")]
@@ -167,13 +171,19 @@ def _link(by_name: dict[str, Package]) -> None:
         for requirement in package.requirements:
             target = by_name.get(normalized(requirement.name))
             requirement.target = target
-            wanted = target is not None and target is not package and requirement.extra is None
-            if wanted and target not in package.needs:
+            if target is None or target is package or requirement.extra is not None:
+                continue
+            if target not in package.needs:
                 package.needs.append(target)
 
 
-def _optional(text: str | None) -> str | None:
-    text = _clean(text or "").strip()
+def _header(distribution: Distribution, name: str) -> str:
+    """The first header of a name; empty where there is none."""
+    return _clean((distribution.metadata.get_all(name) or [""])[0])
+
+
+def _optional(text: str) -> str | None:
+    text = text.strip()
     return text if text and text != "UNKNOWN" else None
 
 

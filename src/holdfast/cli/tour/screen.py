@@ -27,9 +27,8 @@ from holdfast.cli.paper import (
 from holdfast.errors import HoldfastError
 
 from .reading import Catalogue
-from .stage import Outcome, Sent
+from .stage import STEPS, Outcome, Sent
 
-STEPS = 10
 PAUSE_SECONDS = 0.9
 MOST_STATEMENTS = 9
 LINES_PER_STATEMENT = 2
@@ -56,7 +55,9 @@ class Screen:
         columns = (
             TextColumn("{task.description:<8}"),
             BarColumn(bar_width=max(10, min(40, self.console.width - 50))),
-            TextColumn("{task.completed:,}" + (" of {task.total:,}" if total is not None else "") + f" {unit}"),
+            TextColumn(
+                "{task.completed:,}" + (" of {task.total:,}" if total is not None else "") + f" {unit}"
+            ),
             TimeElapsedColumn(),
         )
         with Progress(*columns, console=self.console, disable=not self.console.is_terminal) as progress:

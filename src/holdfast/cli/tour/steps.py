@@ -80,7 +80,8 @@ def walk(db: Database) -> list[dict[str, Any]]:
     Packages need packages: a relation of a table with itself. From those
     that nothing here needs, one statement per level, however wide it is.
     """
-    levels, seen = [], set()
+    levels: list[dict[str, Any]] = []
+    seen: set[Package] = set()
     with db.session() as session:
         level = session.scalars(
             select(Package).where(~Package.needed_by.any())

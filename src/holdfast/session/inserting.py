@@ -1,0 +1,161 @@
+"""New objects become rows: one statement for all of a class that leave the same columns to the server.
+
+Work goes by column, not by object, wherever it can: types, lengths and missing values of a thousand objects are
+looked at in a handful of passes in C.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import ClauseElement, insert
+
+from holdfast.errors import MissingKey, StaleDataError
+from holdfast.model import RAW, Mapper
+from holdfast.steps import Operation
+
+from .settle import settle_inserted
+from .shape import Shape
+
+if TYPE_CHECKING:
+    from .core import SessionCore
+    from .writes import Writer
+
+Held = Sequence[dict[str, Any]]
+
+
+def insert_objects(core: SessionCore, writer: Writer, shape: Shape, instances: list[Any]) -> Operation[None]:
+    """Insert objects of one class; their foreign keys are set already."""
+    core.frame.save_all(instances)
+    held = [instance.__dict__ for instance in instances]
+    _fill_defaults(shape, held)
+    for omitted, group in _by_omitted(shape, instances, held).items():
+        yield from _insert_group(core, writer, shape, omitted, group)
+
+
+def _fill_defaults(shape: Shape, held: Held) -> None:
+    """Python's defaults stand in for what was not set, and for a key that is None."""
+    for name, make in shape.defaults.items():
+        is_key = name in shape.mapper.primary_key
+        for values in held:
+            if name not in values or (is_key and values[name] is None):
+                values[name] = make()
+
+
+def _by_omitted(shape: Shape, instances: list[Any], held: Held) -> dict[tuple[str, ...], list[Any]]:
+    """Group by which columns are left to the server; mostly that is one group."""
+    lacks = [
+        [values.get(name) is None for values in held]
+        if name in shape.mapper.primary_key
+        else [name not in values for values in held]
+        for name in shape.left_out
+    ]
+    if all(len(set(column)) == 1 for column in lacks):
+        return {tuple(name for name, column in zip(shape.left_out, lacks, strict=True) if column[0]): instances}
+    groups: dict[tuple[str, ...], list[Any]] = {}
+    for place, instance in enumerate(instances):
+        omitted = tuple(name for name, column in zip(shape.left_out, lacks, strict=True) if column[place])
+        groups.setdefault(omitted, []).append(instance)
+    return groups
+
+
+def _insert_group(
+    core: SessionCore, writer: Writer, shape: Shape, omitted: tuple[str, ...], instances: list[Any]
+) -> Operation[None]:
+    mapper = shape.mapper
+    names = [name for name in shape.sent if name not in omitted]
+    held = [instance.__dict__ for instance in instances]
+    values = column_values(names, held)
+    if has_expression(values):
+        plain, special = by_expression(instances, names)
+        if plain:
+            yield from _insert_group(core, writer, shape, omitted, plain)
+        for instance in special:
+            yield from _insert_expression(core, shape, omitted, instance)
+        return
+    for name, column in zip(names, values, strict=True):
+        shape.validate(name, column)
+    rows = yield from _send(writer, shape, omitted, names, values, len(instances))
+    take_back(mapper, held, [*omitted, *shape.computed], rows)
+    settle_inserted(core, mapper, instances)
+
+
+def column_values(names: Sequence[str], held: Held) -> list[list[Any]]:
+    """Values by column.  What was never set is written as NULL, and is known to be None from then on."""
+    return [[values.setdefault(name, None) for values in held] for name in names]
+
+
+def _send(
+    writer: Writer, shape: Shape, omitted: tuple[str, ...], names: list[str], values: list[list[Any]], count: int
+) -> Operation[list[Any]]:
+    mapper, columns = shape.mapper, shape.mapper.columns
+    unset = [name for name in mapper.primary_key if name not in omitted and name not in names]
+    if unset:
+        raise MissingKey(model=mapper.name, name=unset[0])
+    returned = [columns[name] for name in (*omitted, *shape.computed)]
+    inline = [(columns[name], shape.inline[name]) for name in omitted if name in shape.inline]
+    sent = [columns[name] for name in names]
+    rows = yield from writer.insert(mapper.table, sent, values, count, returned, inline)
+    if returned and len(rows) != count:
+        raise StaleDataError(
+            f"{count} rows of {mapper.table.name} were sent and {len(rows)} inserted",
+            mend="A trigger or rule left some out; insert those with session.execute(insert(...)).",
+        )
+    return rows
+
+
+def take_back(mapper: Mapper, held: Held, names: Sequence[str], rows: Sequence[Any]) -> None:
+    """Give objects what the server filled in."""
+    if len(names) == 1 and names[0] not in mapper.mutable:
+        name = names[0]
+        for values, (value,) in zip(held, rows, strict=True):
+            values[name] = value
+        return
+    for values, row in zip(held, rows, strict=True) if names else ():
+        for name, value in zip(names, row, strict=True):
+            if name in mapper.mutable:
+                values.pop(name, None)  # was an expression, maybe; the next read copies what came back
+                values[RAW + name] = value
+            else:
+                values[name] = value
+
+
+# ---------------------------------------------------------------- SQL expressions for values
+
+
+def has_expression(values: Sequence[Sequence[Any]]) -> bool:
+    """Whether any value is an SQL expression; types are looked at in C."""
+    kinds = {kind for column in values for kind in set(map(type, column))}
+    return any(issubclass(kind, ClauseElement) for kind in kinds)
+
+
+def by_expression(instances: list[Any], names: Sequence[str]) -> tuple[list[Any], list[Any]]:
+    """(objects of plain values, objects with an SQL expression for a value)."""
+    plain: list[Any] = []
+    special: list[Any] = []
+    for instance in instances:
+        values = instance.__dict__
+        has_one = any(isinstance(values.get(name), ClauseElement) for name in names)
+        (special if has_one else plain).append(instance)
+    return plain, special
+
+
+def _insert_expression(core: SessionCore, shape: Shape, omitted: tuple[str, ...], instance: Any) -> Operation[None]:
+    """An object with an SQL expression for a value is written by itself, and the value read back."""
+    mapper = shape.mapper
+    values = instance.__dict__
+    names = [name for name in shape.sent if name not in omitted]
+    plain = [name for name in names if not isinstance(values.setdefault(name, None), ClauseElement)]
+    for name in plain:
+        shape.validate(name, [values[name]])
+    back = [*omitted, *shape.computed, *(name for name in names if name not in plain)]
+    back += [name for name in mapper.primary_key if name not in back]
+    statement = (
+        insert(mapper.table)
+        .values({mapper.columns[name]: values[name] for name in names})
+        .returning(*(mapper.columns[name] for name in back))
+    )
+    rows = yield from core.run_core(statement)
+    take_back(mapper, [values], back, rows)
+    settle_inserted(core, mapper, [instance])

@@ -1,0 +1,162 @@
+"""Changed objects become updated rows: one statement for all of a class that changed the same columns."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import ClauseElement, and_, update
+
+from holdfast.errors import StaleDataError
+from holdfast.model import MISSING, Mapper
+from holdfast.steps import Operation
+
+from .inserting import by_expression, has_expression, take_back
+from .settle import settle_updated
+from .shape import Shape
+
+if TYPE_CHECKING:
+    from .core import SessionCore
+    from .writes import Writer
+
+
+def update_objects(core: SessionCore, writer: Writer, shape: Shape, instances: list[Any]) -> Operation[None]:
+    """Update the rows of changed objects of one class; the unchanged are passed over."""
+    for names, group in _by_changes(core, shape, instances).items():
+        held = [instance.__dict__ for instance in group]
+        values = [[v.get(name) for v in held] for name in names]
+        if not shape.inline_updates and not has_expression(values):
+            yield from _update_group(core, writer, shape, names, group, values)
+            continue
+        plain, special = ([], group) if shape.inline_updates else by_expression(group, names)
+        if plain:
+            values = [[i.__dict__.get(name) for i in plain] for name in names]
+            yield from _update_group(core, writer, shape, names, plain, values)
+        for instance in special:
+            yield from _update_expression(core, shape, names, instance)
+
+
+def _by_changes(core: SessionCore, shape: Shape, instances: list[Any]) -> dict[tuple[str, ...], list[Any]]:
+    """Group by which columns changed, in the order of the table."""
+    columns, dirty = shape.mapper.columns, core.dirty
+    skipped = core.deleted.keys() | core.new.keys()
+    found: dict[tuple[str, ...], list[Any]] = defaultdict(list)
+    for instance in instances:
+        change = dirty.get(id(instance))
+        if change is not None and id(instance) not in skipped:
+            values = instance.__dict__
+            names = [
+                name
+                for name, before in change.originals.items()
+                if name in columns and (now := values.get(name, MISSING)) is not before and differs(before, now)
+            ]
+            if names:
+                found[tuple(names)].append(instance)
+    if shape.updates:
+        found = _with_updates(core, shape, found)
+    groups: dict[tuple[str, ...], list[Any]] = {}
+    for said, group in found.items():
+        groups.setdefault(tuple(name for name in columns if name in said), []).extend(group)
+    return groups
+
+
+def _with_updates(core: SessionCore, shape: Shape, found: Any) -> Any:
+    """Columns that change with every update (``onupdate``)."""
+    wider: dict[tuple[str, ...], list[Any]] = {}
+    for names, group in found.items():
+        more = [name for name in shape.updates if name not in names]
+        for name in more:
+            for instance in group:
+                core.write_value(instance, name, shape.updates[name]())
+        wider.setdefault((*names, *more), []).extend(group)
+    return wider
+
+
+def changed_columns(core: SessionCore, columns: Any, instance: Any) -> list[str]:
+    """Attributes whose value differs from the row's, keys among them."""
+    change = core.dirty.get(id(instance))
+    if change is None or id(instance) in core.deleted or id(instance) in core.new:
+        return []
+    values = instance.__dict__
+    return [
+        name
+        for name, before in change.originals.items()
+        if name in columns and (now := values.get(name, MISSING)) is not before and differs(before, now)
+    ]
+
+
+def differs(before: Any, now: Any) -> bool:
+    """Whether a value is another one; an SQL expression always is."""
+    if before is now or now is MISSING:
+        return False
+    if before is MISSING or isinstance(now, ClauseElement):
+        return True
+    return bool(before != now)
+
+
+def _update_group(
+    core: SessionCore,
+    writer: Writer,
+    shape: Shape,
+    names: tuple[str, ...],
+    instances: list[Any],
+    values: list[list[Any]],
+) -> Operation[None]:
+    mapper, columns = shape.mapper, shape.mapper.columns
+    for name, column in zip(names, values, strict=True):
+        shape.validate(name, column)
+    keys = row_keys(core, mapper, instances, names)
+    renewed = [name for name in shape.renewed if name not in names]
+    count, rows = yield from writer.update(
+        mapper.table,
+        [columns[name] for name in mapper.primary_key],
+        keys,
+        [columns[name] for name in names],
+        values,
+        len(instances),
+        [columns[name] for name in renewed],
+    )
+    if count != len(instances):
+        raise StaleDataError(
+            f"{len(instances)} rows of {mapper.table.name} were to be updated and {count} were found",
+            mend="Somebody deleted them. Call session.rollback(), load the objects again, and repeat the work.",
+            table=mapper.table.name,
+        )
+    if renewed:
+        _take_renewed(mapper, instances, renewed, rows)
+    settle_updated(core, mapper, instances, names)
+
+
+def row_keys(
+    core: SessionCore, mapper: Mapper, instances: list[Any], changed: tuple[str, ...]
+) -> list[tuple[Any, ...]]:
+    """The keys of the objects' rows by column: as they were, where a key itself changed."""
+    if any(name in changed for name in mapper.primary_key):
+        return list(zip(*(core.row_key(mapper, instance) for instance in instances), strict=True))
+    return [tuple([instance.__dict__[name] for instance in instances]) for name in mapper.primary_key]
+
+
+def _take_renewed(mapper: Mapper, instances: list[Any], renewed: list[str], rows: list[Any]) -> None:
+    """Rows come back in any order, with the keys they have now."""
+    width = len(mapper.primary_key)
+    by_key = {tuple(row[:width]): row[width:] for row in rows}
+    held = [instance.__dict__ for instance in instances]
+    found = [by_key[tuple(values[name] for name in mapper.primary_key)] for values in held]
+    take_back(mapper, held, renewed, found)
+
+
+def _update_expression(core: SessionCore, shape: Shape, names: tuple[str, ...], instance: Any) -> Operation[None]:
+    """An object with an SQL expression for a value is written by itself, and the value read back."""
+    mapper, values = shape.mapper, instance.__dict__
+    key = core.row_key(mapper, instance)
+    sent = {mapper.columns[name]: values[name] for name in names}
+    sent |= {mapper.columns[name]: e for name, e in shape.inline_updates.items() if name not in names}
+    computed = [name for name in names if isinstance(values[name], ClauseElement)]
+    back = list(dict.fromkeys([*computed, *shape.renewed, *mapper.primary_key]))
+    found = and_(*(mapper.columns[name] == value for name, value in zip(mapper.primary_key, key, strict=True)))
+    statement = update(mapper.table).where(found).values(sent).returning(*(mapper.columns[name] for name in back))
+    rows = yield from core.run_core(statement)
+    if len(rows) != 1:
+        raise StaleDataError(table=mapper.table.name)
+    take_back(mapper, [values], back, rows)
+    settle_updated(core, mapper, [instance], names)

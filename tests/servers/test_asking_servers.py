@@ -1,0 +1,93 @@
+"""The forms of `tests.rooms.asking_forms` on PostgreSQL, by every driver, beside SQLAlchemy's ORM."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy import update
+
+from holdfast import AsyncDatabase, Database, select
+from tests.conftest import with_database
+from tests.rooms import asking_forms, changing_forms
+from tests.rooms.oracle import Pair, Side, names, plain
+
+FORMS = {**asking_forms.FORMS, **asking_forms.ON_POSTGRESQL}
+CHANGES = {**changing_forms.CHANGES, **changing_forms.ON_POSTGRESQL}
+
+
+@pytest.fixture(scope="module")
+def pair(postgresql_server: str) -> Iterator[Pair]:
+    import psycopg
+
+    name = f"holdfast_asking_{os.getpid()}"
+    with psycopg.connect(postgresql_server, autocommit=True) as connection:
+        connection.execute(f'CREATE DATABASE "{name}" TEMPLATE template0')
+        made = Pair(with_database(postgresql_server, name))
+        yield made
+        made.close()
+        connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+def answer(side: Side, result: Any) -> tuple[list[str], set[str]]:
+    keys = names(result)
+    return sorted(map(repr, plain(result.all()))), keys
+
+
+def expected(pair: Pair, name: str) -> tuple[list[str], set[str]]:
+    return pair.ask_theirs(lambda side, session: answer(side, session.execute(FORMS[name](side))))
+
+
+@pytest.mark.postgresql
+@pytest.mark.parametrize("name", FORMS)
+def test_a_form_answers_as_the_oracle_does(pair: Pair, name: str) -> None:
+    rows, keys = expected(pair, name)
+
+    for _ in range(2):
+        ours, our_keys = pair.ask_ours(lambda side, session: answer(side, session.execute(FORMS[name](side))))
+
+        assert ours == rows
+        assert keys <= our_keys
+
+
+@pytest.mark.postgresql
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_change_does_what_the_oracle_does(pair: Pair, name: str) -> None:
+    wanted = pair.ask_theirs(CHANGES[name])
+
+    for _ in range(2):
+        assert pair.ask_ours(CHANGES[name]) == wanted
+
+
+@pytest.mark.postgresql
+@pytest.mark.parametrize("driver", ["asyncpg", "psycopg"])
+async def test_async_drivers_answer_as_the_oracle_does(pair: Pair, driver: str) -> None:
+    wrong = {}
+    async with AsyncDatabase(pair.url.replace("postgresql://", f"postgresql+{driver}://")) as db:
+        for name, form in FORMS.items():
+            rows, _ = expected(pair, name)
+            async with db.session() as session:
+                found = answer(pair.ours, await session.execute(form(pair.ours)))
+            if found[0] != rows:
+                wrong[name] = (found[0], rows)
+
+    assert wrong == {}
+
+
+@pytest.mark.postgresql
+def test_a_locked_row_is_fresh(pair: Pair) -> None:
+    m = pair.ours
+    with pair.db.session() as session, Database(pair.url) as other:
+        tag = session.get(m.Tag, 4)
+        with other.begin() as writer:
+            writer.execute(update(m.Tag).where(m.Tag.id == 4).values(name="fresh"))
+
+        assert session.scalars(select(m.Tag).where(m.Tag.id == 4)).one().name == "t4"
+        assert session.scalars(select(m.Tag).where(m.Tag.id == 4).with_for_update()).one() is tag
+
+        assert tag.name == "fresh"
+        session.execute(sa.text("UPDATE tags SET name = 't4' WHERE id = 4"))
+        session.commit()
