@@ -119,6 +119,16 @@ def test_blocks_share_a_namespace_and_hidden_code(monkeypatch: pytest.MonkeyPatc
     assert module.seen == ["real", 1, 2]
 
 
+def test_a_file_beside_the_page_is_included(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "models.py").write_text("seen = ['included']\n")
+    (tmp_path / "page.md").write_text("<!-- run: include models.py -->\n```python\nseen.append(1)\n```\n")
+    module = fresh_module("documentation_sample", monkeypatch)
+
+    run_blocks(read_file(tmp_path / "page.md"), filename="page.md", module=module, replace={})
+
+    assert module.seen == ["included", 1]
+
+
 def test_await_stands_at_top_level_and_one_loop_serves_all(monkeypatch: pytest.MonkeyPatch) -> None:
     module = run_text(
         """

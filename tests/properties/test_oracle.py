@@ -386,7 +386,13 @@ class Oracle(RuleBasedStateMachine):
     def delete(self, kind: str, pick: int) -> None:
         label = self.choose(kind, pick, "persistent")
         if label is not None:
-            self.both(lambda s: s.session.delete(s.objects[label]))
+
+            def act(side: Any) -> None:
+                if kind in ("Owner", "Tag"):
+                    side.session.flush()  # SQLAlchemy would insert association rows of what it deletes
+                side.session.delete(side.objects[label])
+
+            self.both(act)
 
     @rule(pick=picks, number=small, tags=st.none() | st.lists(picks, max_size=2), size=st.none() | small, known=st.booleans())
     def merge(self, pick: int, number: int, tags: list[int] | None, size: int | None, known: bool) -> None:

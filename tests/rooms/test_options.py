@@ -102,8 +102,8 @@ def test_criteria_take_the_values_of_their_statement(m: Any, session: Any) -> No
 
     for load in (selectinload, joinedload, subqueryload):
         assert ask(load, 0) == [[1, 2, 6], [3], [], [5]]
-        assert ask(load, 3) == [[1, 2, 6], [], [], []] if False else ask(load, 3)
-        assert ask(load, 4) == [[2, 6] if False else [p for p in (1, 2, 6) if p * 3 % 7 >= 4], [], [], []]
+        assert ask(load, 3) == [[1, 2, 6], [], [], []]
+        assert ask(load, 4) == [[2, 6], [], [], []]
 
 
 def test_criteria_behind_a_relation_take_the_values_of_their_statement(m: Any, session: Any) -> None:
@@ -384,7 +384,7 @@ def test_an_option_needs_a_relation(m: Any) -> None:
 
 
 def test_an_option_of_another_class_is_told(m: Any, session: Any) -> None:
-    with pytest.raises(InvalidRequestError, match="Tag"):
+    with pytest.raises(InvalidRequestError, match="begins at tags"):
         session.scalars(select(m.User).options(selectinload(m.Tag.posts))).all()
 
 

@@ -90,7 +90,7 @@ def texts(values: Sequence[str | None]) -> BinaryArray:
 
 
 def blobs(values: Sequence[Any]) -> BinaryArray:
-    parts = []
+    parts: list[bytes] = []
     for value in values:
         parts += (_NULL,) if value is None else (_size(len(value)), bytes(value))
     return _array(Blobs, len(values), b"".join(parts))

@@ -6,6 +6,7 @@ placeholders and sent by raw cursors, which do not look at the text.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -14,7 +15,7 @@ from psycopg import pq
 from psycopg.adapt import Dumper
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.engine import URL
-from sqlalchemy.types import TypeDecorator, TypeEngine
+from sqlalchemy.types import JSON, TypeDecorator, TypeEngine
 
 from holdfast import errors
 from holdfast.drivers import binary_arrays, postgresql, sqlstate
@@ -175,6 +176,9 @@ class _DriverBase:
         impl = type_.dialect_impl(self.dialect)
         while isinstance(impl, TypeDecorator):
             impl = impl.impl_instance
+        if isinstance(impl, JSON):
+            dumps = self.dialect._json_serializer or json.dumps
+            return lambda values: binary_arrays.texts([None if v is None else dumps(v) for v in values])
         build: Callable[[Sequence[Any]], Any] = binary_arrays.builder(impl) or list
         processor = type_._cached_bind_processor(self.dialect)
         if processor is None or (
@@ -204,7 +208,7 @@ class _DriverBase:
         """Give the typed error for one of psycopg's."""
         if isinstance(error, psycopg.Error):
             return _translate(error, sql, params)
-        if isinstance(error, UnicodeEncodeError | OverflowError):
+        if isinstance(error, UnicodeEncodeError | OverflowError | TypeError | ValueError) and params:
             kind, position = blame(params)
             if kind is errors.WrongType:
                 kind = errors.DataError

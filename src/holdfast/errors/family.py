@@ -30,8 +30,8 @@ class UniqueViolation(IntegrityError):
     code = "unique-violation"
     happened = "A row with the same unique value exists"
     mend = (
-        "Call `session.rollback()` and save another value, or write"
-        " `insert(Model).values(...).on_conflict_do_update(...)`."
+        "Call `session.rollback()` and save another value, or change the row that exists:"
+        " `session.scalars(select(Model).where(...)).one()`."
     )
 
 
@@ -118,13 +118,13 @@ class ConnectionLost(OperationalError):
 class SerializationFailure(OperationalError):
     code = "serialization-failure"
     happened = "Another transaction changed what this one had read"
-    mend = "Run the whole transaction again: `db.run(work)` does it for you."
+    mend = "Do the whole transaction again in a new session: `with db.begin() as session: ...`."
 
 
 class DeadlockDetected(OperationalError):
     code = "deadlock-detected"
     happened = "Two transactions waited for each other, and this one was chosen to give way"
-    mend = "Run the whole transaction again: `db.run(work)` does it for you; lock rows in one order."
+    mend = "Do the whole transaction again in a new session, and lock rows in one order: `.order_by(Model.id).with_for_update()`."
 
 
 class LockTimeout(OperationalError):

@@ -326,8 +326,16 @@ def _previous_target(instance: Any, relation: Relation) -> Any:
     if session is None or values[BATCH].pending:
         return None
     if relation.direction is Direction.MANY_TO_ONE:
-        return session.peek(instance, relation) if relation.back is not None else None
+        return _known_target(session, instance, relation) if relation.back is not None else None
     return read_missing(instance, relation.name)  # the old target's foreign key must be emptied
+
+
+def _known_target(session: Any, instance: Any, relation: Relation) -> Any:
+    """The old target, if the session has it; it is put in its place, so that the change remembers it."""
+    found = session.peek(instance, relation)
+    if found is not None:
+        instance.__dict__[relation.name] = found
+    return found
 
 
 def _collection_setter(relation: Relation) -> Callable[[Any, Any], None]:

@@ -7,7 +7,7 @@ from .change import column_values
 from .ddl import EXISTING, create_statements, drop_statements
 from .plan import ColumnSlot, EntitySlot, JoinSlot, Plan, Slot
 from .planner import adapt, entity_of
-from .types import bind_processor, has_binary_form, result_processor
+from .types import Processor, bind_processor, has_binary_form, result_processor
 
 __all__ = [
     "EXISTING",
@@ -18,6 +18,7 @@ __all__ = [
     "JoinSlot",
     "Plan",
     "PlanCache",
+    "Processor",
     "Slot",
     "adapt",
     "bind_processor",

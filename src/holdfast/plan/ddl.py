@@ -8,39 +8,43 @@ from sqlalchemy import MetaData, Table
 from sqlalchemy.engine import Dialect
 from sqlalchemy.engine.mock import MockConnection
 
+_POSTGRESQL = (
+    "SELECT table_schema, table_name FROM information_schema.tables "
+    "UNION ALL SELECT n.nspname, t.typname FROM pg_type t JOIN pg_namespace n ON n.oid = t.typnamespace "
+    "WHERE t.typtype = 'e'"
+)
 EXISTING = {
     "sqlite": "SELECT NULL, name FROM sqlite_master WHERE type IN ('table', 'view')",
-    "postgresql": "SELECT table_schema, table_name FROM information_schema.tables "
-    "UNION ALL SELECT n.nspname, t.typname FROM pg_type t JOIN pg_namespace n ON n.oid = t.typnamespace "
-    "WHERE t.typtype = 'e'",
+    "postgresql": f"WITH there (schema, name) AS ({_POSTGRESQL}) SELECT schema, name FROM there "
+    "UNION ALL SELECT NULL, name FROM there WHERE schema = current_schema()",
 }
-"""Per server: the schema and name of what is there already."""
+"""Per server: the schema and name of what is there already; without schema, what a plain name means."""
 
-_DEFAULT_SCHEMA = {"postgresql": "public"}
+_TYPES = {"create_enum_type": True, "drop_enum_type": False}
+"""Statements about types, and whether the type being there makes them needless."""
 
 
 def create_statements(metadata: MetaData, dialect: Dialect, existing: set[tuple[str | None, str]]) -> list[str]:
     """The statements that create what is not there yet, in foreign-key order."""
-    schema = _DEFAULT_SCHEMA.get(dialect.name)
-    missing = [t for t in metadata.sorted_tables if (t.schema or schema, t.name) not in existing]
+    missing = [t for t in metadata.sorted_tables if (t.schema, t.name) not in existing]
     return _statements("create_all", metadata, missing, dialect, existing)
 
 
 def drop_statements(metadata: MetaData, dialect: Dialect, existing: set[tuple[str | None, str]]) -> list[str]:
     """The statements that drop what is there."""
-    schema = _DEFAULT_SCHEMA.get(dialect.name)
-    present = [t for t in metadata.sorted_tables if (t.schema or schema, t.name) in existing]
-    return _statements("drop_all", metadata, present, dialect, None)
+    present = [t for t in metadata.sorted_tables if (t.schema, t.name) in existing]
+    return _statements("drop_all", metadata, present, dialect, existing)
 
 
 def _statements(
-    verb: str, metadata: MetaData, tables: list[Table], dialect: Dialect, existing: set[Any] | None
+    verb: str, metadata: MetaData, tables: list[Table], dialect: Dialect, existing: set[tuple[str | None, str]]
 ) -> list[str]:
     collected: list[str] = []
 
     def collect(element: Any, *_: Any, **__: Any) -> None:
-        if existing is not None and element.__visit_name__ == "create_enum_type":
-            if (element.element.schema or _DEFAULT_SCHEMA.get(dialect.name), element.element.name) in existing:
+        if element.__visit_name__ in _TYPES:
+            name = (element.element.schema, element.element.name)
+            if (name in existing) is _TYPES[element.__visit_name__]:
                 return
         collected.append(str(element.compile(dialect=dialect)).strip())
 

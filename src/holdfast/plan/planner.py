@@ -17,8 +17,8 @@ from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.sql.selectable import FromClause
 
 from holdfast.errors import InvalidRequestError
-from holdfast.model import ENTITY, Direction, Mapper, Relation, join_condition
-from holdfast.query import ALIAS_NAME, LoadTree, entity_column, load_tree
+from holdfast.model import Direction, Mapper, Relation, join_condition, mapper_of_entity
+from holdfast.query import ALIAS_NAME, LoadTree, TreeOption, entity_column, load_tree
 
 from .bind import make_bind
 from .plan import ColumnSlot, EntitySlot, JoinSlot, Plan, Slot
@@ -41,8 +41,8 @@ def compile_statement(statement: Any, dialect: Dialect, column_keys: Sequence[st
 
 def entity_of(element: Any) -> Mapper | None:
     """The mapper an element of a SELECT stands for, if it stands for one."""
-    annotations = getattr(element, "_annotations", None)
-    return annotations.get(ENTITY) if annotations and isinstance(element, FromClause) else None
+    marked = getattr(element, "_annotations", None) and isinstance(element, FromClause)
+    return mapper_of_entity(element) if marked else None
 
 
 class Planner:
@@ -64,6 +64,7 @@ class Planner:
         if isinstance(self.statement, sa.CompoundSelect):
             return self._finish(self.statement)
         raw = self.statement._raw_columns
+        _check_options(self.options, raw)
         plain = self._is_plain(raw)
         for element in raw:
             self.add(element, plain)
@@ -72,14 +73,17 @@ class Planner:
         return self._finish(self._rewritten())
 
     def _is_plain(self, raw: Sequence[Any]) -> bool:
-        """Whether each row stands for one object and nothing limits or groups the rows."""
+        """Whether each row stands for one object and nothing limits or groups the rows.
+
+        The statement that loads a relation has the parent's key beside the object.
+        """
         s = self.statement
         return (
-            len(raw) == 1
+            (len(raw) == 1 or any(isinstance(option, TreeOption) for option in self.options))
             and s._limit_clause is None
             and s._offset_clause is None
             and s._fetch_clause is None
-            and not s._distinct
+            and not _is_distinct(s)
             and not s._group_by_clauses
             and s._for_update_arg is None
         )
@@ -89,7 +93,7 @@ class Planner:
         if mapper is not None:
             tree = load_tree(self.options, element, mapper)
             nullable = self._may_be_null(element)
-            self.slots.append(self._entity(mapper, element, tree, nullable, plain, ()))
+            self.slots.append(self._entity(mapper, element, tree, nullable, plain, (mapper,)))
             self._name(element._annotations.get(ALIAS_NAME) or mapper.name)
             self.elements.append(mapper.class_)
         elif isinstance(element, FromClause) and not isinstance(element, FunctionElement):
@@ -124,7 +128,7 @@ class Planner:
         tree: LoadTree,
         nullable: bool,
         plain: bool,
-        path: tuple[Relation, ...],
+        path: tuple[Mapper, ...],
     ) -> EntitySlot:
         needed = self._needed(mapper, tree, plain, path)
         names = tuple(name for name in mapper.columns if name in needed or tree.wants(mapper, name))
@@ -139,36 +143,36 @@ class Planner:
         self.columns.extend(entity_column(source, mapper.columns[name]) for name in names)
         for relation in mapper.relations.values():
             branch = tree.branch(relation)
-            if branch.strategy not in _JOINED or not self._can_join(relation, plain, path):
+            if branch.strategy not in _JOINED or not self._can_join(relation, plain, tree, path):
                 continue
             inner = branch.strategy == "inner" and not nullable
             target = relation.target.table.alias()
             self._join(relation, source, target, branch.criteria, inner)
-            child = self._entity(relation.target, target, branch.tree, True, plain, (*path, relation))
+            child = self._entity(relation.target, target, branch.tree, True, plain, (*path, relation.target))
             slot.joins.append(JoinSlot(relation, child))
         return slot
 
-    def _needed(self, mapper: Mapper, tree: LoadTree, plain: bool, path: tuple[Relation, ...]) -> set[str]:
+    def _needed(self, mapper: Mapper, tree: LoadTree, plain: bool, path: tuple[Mapper, ...]) -> set[str]:
         """Columns that the statements for named relations start from, though nobody asked for them."""
         return {
             mapper.attributes[local]
             for relation, branch in tree.branches
             if branch.strategy in _STATEMENTS
-            or (branch.strategy in _JOINED and not self._can_join(relation, plain, path))
+            or (branch.strategy in _JOINED and not self._can_join(relation, plain, tree, path))
             for local, _ in relation.pairs
         }
 
-    def _can_join(self, relation: Relation, plain: bool, path: tuple[Relation, ...]) -> bool:
+    def _can_join(self, relation: Relation, plain: bool, tree: LoadTree, path: tuple[Mapper, ...]) -> bool:
         """What cannot be joined is loaded with one more statement instead.
 
         A joined collection multiplies rows, so LIMIT, DISTINCT and grouping would count the wrong thing; a
         model that says ``lazy="joined"`` on a cycle would join for ever.
         """
-        if self.statement._group_by_clauses or self.statement._distinct:
+        if self.statement._group_by_clauses or _is_distinct(self.statement):
             return False
         if self.statement._for_update_arg is not None:
             return False
-        return (plain or not relation.uselist) and relation not in path
+        return (plain or not relation.uselist) and (tree.names(relation) or relation.target not in path)
 
     def _join(self, relation: Relation, source: Any, target: Any, criteria: Any, inner: bool) -> None:
         on: Any
@@ -223,6 +227,23 @@ class Planner:
         plan.unique = any(_multiplies(slot) for slot in plan.entities)
         name_rows(plan, self.keys, self.elements)
         return plan
+
+
+def _is_distinct(statement: Any) -> bool:
+    """DISTINCT, and PostgreSQL's DISTINCT ON."""
+    return bool(statement._distinct) or getattr(statement, "_pre_columns_clause", None) is not None
+
+
+def _check_options(options: Sequence[Any], raw: Sequence[Any]) -> None:
+    """Tell of an option that is about a class the statement does not select."""
+    known = {hash(element) for element in raw if entity_of(element) is not None}
+    for option in options:
+        root = getattr(option, "root", None)
+        if root is not None and hash(root) not in known:
+            raise InvalidRequestError(
+                f"An option begins at {getattr(root, 'name', root)}, which the statement does not select as a class",
+                mend="Begin it at a class or alias of the select(...), and chain from there.",
+            )
 
 
 def _column_name(element: Any) -> str:

@@ -250,6 +250,10 @@ class LoadTree:
                 return branch
         return Branch(self.others or relation.lazy, (), PLAIN)
 
+    def names(self, relation: Relation) -> bool:
+        """Whether an option says something of the relation."""
+        return any(known is relation for known, _ in self.branches)
+
     def wants(self, mapper: Mapper, name: str) -> bool:
         """Whether a column is loaded with the object."""
         if name in mapper.primary_key:

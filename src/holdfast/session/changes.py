@@ -29,13 +29,14 @@ class Change:
 class Frame:
     """What a transaction or savepoint did to objects."""
 
-    __slots__ = ("added", "deleted", "inserted", "saved", "wrote")
+    __slots__ = ("added", "deleted", "inserted", "loaded", "saved", "wrote")
 
     def __init__(self) -> None:
         self.saved: dict[int, tuple[Any, dict[str, Any], Sequence[tuple[Any, list[Any]]]]] = {}
         self.added: dict[int, Any] = {}
         self.inserted: dict[int, Any] = {}
         self.deleted: dict[int, Any] = {}
+        self.loaded: list[tuple[Any, str]] = []
         self.wrote = False
 
     def save(self, instance: Any) -> None:
@@ -68,6 +69,8 @@ class Frame:
             held.update(values)
             for name in [n for n in held if n.startswith(RAW)]:
                 forget_copy(instance, name[len(RAW) :])
+        for instance, name in self.loaded:
+            instance.__dict__.pop(name, None)
 
     def merge_into(self, outer: Frame) -> None:
         """A released savepoint: the outer frame now answers for what it did."""
@@ -76,6 +79,7 @@ class Frame:
         outer.added.update(self.added)
         outer.inserted.update(self.inserted)
         outer.deleted.update(self.deleted)
+        outer.loaded += self.loaded
         outer.wrote = outer.wrote or self.wrote
 
 

@@ -34,13 +34,12 @@ from holdfast.query import PLAIN, LoaderOption, LoadTree, load_tree
 from holdfast.steps import Answer, Fetch, Operation, command, execute, fetch, run
 from holdfast.tx import Scope, begin_sql
 
-from . import loading, statements
+from . import eager, loading, statements
 from .changes import GONE, Change, Frame, forget_copy, make_transient
 from .flush import Flush
 from .results import change_result, named_result, rows_result
 
 _EMPTY: frozenset[str] = frozenset()
-_LOADS = ("selectin", "subquery", "immediate", "noload")
 
 
 class SessionCore:
@@ -240,6 +239,12 @@ class SessionCore:
         """A row read after this transaction wrote may hold what a rollback undoes."""
         if any(frame.wrote for frame in self.frames):
             self.frame.save(instance)
+
+    def note_loaded(self, instances: Iterable[Any], name: str) -> None:
+        """A relation loaded after this transaction wrote is forgotten by a rollback."""
+        frame = next((frame for frame in reversed(self.frames) if frame.wrote), None)
+        if frame is not None:
+            frame.loaded += [(instance, name) for instance in instances]
 
     def load_missing(self, instance: Any, mapper: Mapper, name: str) -> Any:
         """Load what was touched, for all siblings, if the session may wait for it."""
@@ -711,48 +716,14 @@ class SessionCore:
         finally:
             self.follows = False
 
-    def load_planned(self, plan: Plan, out: Sequence[Any], statement: Any = None) -> Operation[None]:
+    def load_planned(
+        self, plan: Plan, out: Sequence[Any], statement: Any = None, chain: tuple[Mapper, ...] = ()
+    ) -> Operation[None]:
         """Load the relations that options or the model want at once."""
         if plan.loads is None:
-            plan.loads = any(_planned(slot) for slot in plan.entities)
-        if not plan.loads:
-            return
-        for place, slot in enumerate(plan.slots):
-            if isinstance(slot, EntitySlot):
-                wanted = _planned(slot)
-                if wanted:
-                    single = len(plan.slots) == 1
-                    objects = out if single else [row[place] for row in out]
-                    tree = slot.tree
-                    if statement is not None and tree.has_criteria:  # its values, not those of the first of its form
-                        tree = _tree_again(statement, place) or tree
-                    yield from self._load_slot(slot, objects, tree)
-
-    def _load_slot(self, slot: EntitySlot, objects: Sequence[Any], tree: LoadTree) -> Operation[None]:
-        unique = list({id(o): o for o in objects if o is not None}.values())
-        if not unique:
-            return
-        joined = {join.relation for join in slot.joins}
-        for relation in slot.mapper.relations.values():
-            if relation in joined:
-                continue
-            branch = tree.branch(relation)
-            if branch.strategy in _LOADS or branch.strategy in ("joined", "inner"):
-                yield from loading.load_relation(self, slot.mapper, unique, relation, branch, bool(branch.criteria))
-                yield from self._deepen(relation, unique, branch.tree)
-        for join in slot.joins:
-            if _planned(join.entity):
-                targets = [t for o in unique for t in _held(o, join.relation)]
-                yield from self._load_slot(join.entity, targets, tree.branch(join.relation).tree)
-
-    def _deepen(self, relation: Relation, parents: Sequence[Any], tree: LoadTree) -> Operation[None]:
-        """What lies behind a relation that was loaded already, and so brought no rows to hang it on."""
-        for inner, branch in tree.branches:
-            if branch.strategy in _LOADS or branch.strategy in ("joined", "inner"):
-                targets = list({id(t): t for o in parents for t in _held(o, relation)}.values())
-                if targets:
-                    yield from loading.load_relation(self, relation.target, targets, inner, branch, False)
-                    yield from self._deepen(inner, targets, branch.tree)
+            plan.loads = eager.has_loads(plan.slots)
+        if plan.loads:
+            yield from eager.load_planned(self, plan, out, statement, chain)
 
     def get(
         self, entity: Any, ident: Any, options: Sequence[LoaderOption] = (), refresh: bool = False, lock: Any = None
@@ -859,7 +830,7 @@ class SessionCore:
             branch = PLAIN.branch(relation)
             stale = [i for i in here if self._is_stale(i, relation)]
             yield from loading.load_relation(self, mapper, stale, relation, branch, True)
-            here = list({id(t): t for o in here for t in _held(o, relation)}.values())
+            here = list({id(t): t for o in here for t in eager.held(o, relation)}.values())
 
     def _is_stale(self, instance: Any, relation: Relation) -> bool:
         return relation.name not in instance.__dict__
@@ -965,44 +936,14 @@ def _reachable(instance: Any, cascade: str) -> list[Any]:
         target
         for relation in mapper_of(instance).reaches(cascade)
         if relation.name in values
-        for target in _held(instance, relation)
+        for target in eager.held(instance, relation)
     ]
-
-
-def _held(instance: Any, relation: Relation) -> list[Any]:
-    held = instance.__dict__.get(relation.name)
-    if held is None:
-        return []
-    return list(held) if relation.uselist else [held]
 
 
 def _as_list(objects: Any) -> list[Any]:
     if hasattr(type(objects), "__mapper__"):
         return [objects]
     return list({id(o): o for o in objects if o is not None}.values())
-
-
-def _planned(slot: EntitySlot) -> bool:
-    """Whether rows of this entity bring more statements with them; worked out once per plan."""
-    joined = {join.relation for join in slot.joins}
-    return any(
-        relation not in joined and slot.tree.branch(relation).strategy in (*_LOADS, "joined", "inner")
-        for relation in slot.mapper.relations.values()
-    ) or any(_planned(join.entity) for join in slot.joins)
-
-
-def _tree_again(statement: Any, place: int) -> LoadTree | None:
-    """The options of the entity at a place in the rows, with this statement's values."""
-    seen = 0
-    for element in getattr(statement, "_raw_columns", ()):
-        mapper = entity_of(element)
-        if mapper is None and isinstance(element, sa.FromClause):
-            seen += len(element.c)
-            continue
-        if seen == place and mapper is not None:
-            return load_tree(statement._with_options, element, mapper)
-        seen += 1
-    return None
 
 
 def _asks_refresh(statement: Any, options: Mapping[str, Any] | None) -> bool:

@@ -12,10 +12,11 @@ from collections import defaultdict
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from holdfast.errors import CircularDependencyError
+from holdfast.errors import CircularDependencyError, DataError, IntegrityError
 from holdfast.model import BATCH, MISSING, Direction, Mapper, Relation, mapper_of
 from holdfast.steps import Operation
 
+from .blame import name_fields
 from .changes import Change
 from .inserting import insert_objects
 from .settle import settle_deleted
@@ -38,9 +39,19 @@ class Flush:
         self.links: dict[int, list[Link]] = {}  # by the child they fill
         self.late: list[Link] = []  # of relations with post_update: set after everything is inserted
         self.associations = Associations()
+        self.writing: Mapper | None = None  # whom an error of the server is about
         self._given: dict[tuple[Relation, int], Any] | None = None
 
     def run(self) -> Operation[None]:
+        """Write what changed; an error about a value says which attribute it is about."""
+        try:
+            yield from self._run()
+        except (IntegrityError, DataError) as error:
+            if self.writing is not None:
+                name_fields(error, self.writing, self.core.backend.dialect)
+            raise
+
+    def _run(self) -> Operation[None]:
         core = self.core
         yield from self._gather()
         self._link()
@@ -298,6 +309,7 @@ class Flush:
                 )
 
     def _insert(self, mapper: Mapper, instances: list[Any]) -> Operation[None]:
+        self.writing = mapper
         if self.links:
             for instance in instances:
                 for link in self.links.get(id(instance), ()):
@@ -319,6 +331,7 @@ class Flush:
             yield from self._update(mapper, group)
 
     def _update(self, mapper: Mapper, instances: list[Any]) -> Operation[None]:
+        self.writing = mapper
         if instances:
             yield from update_objects(self.core, self.writer, shape_of(mapper, self.core.backend), instances)
 
@@ -355,6 +368,7 @@ class Flush:
                 yield from self.writer.update(mapper.table, key_columns, keys, columns, empty, len(held))
 
     def _delete(self, mapper: Mapper, instances: list[Any]) -> Operation[None]:
+        self.writing = mapper
         for relation in mapper.relations.values():
             if relation.direction is Direction.MANY_TO_MANY and not relation.viewonly:
                 yield from self._delete_secondary(relation, instances)

@@ -119,9 +119,17 @@ def make_loader(statement: Any, columns: Sequence[Any], style: str, backend: Bac
 
 
 def load_relation(
-    core: SessionCore, mapper: Mapper, instances: Sequence[Any], relation: Relation, branch: Branch, renew: bool
+    core: SessionCore,
+    mapper: Mapper,
+    instances: Sequence[Any],
+    relation: Relation,
+    branch: Branch,
+    renew: bool,
+    *,
+    chain: tuple[Mapper, ...] = (),
 ) -> Operation[None]:
-    """Load a relation for all objects that lack it (``renew``: for all)."""
+    """Load a relation for all objects that lack it (``renew``: for all); ``chain`` is how they were reached."""
+    chain = chain or (mapper,)
     name = relation.name
     lacking = list(instances) if renew else [i for i in instances if name not in i.__dict__]
     if not lacking:
@@ -131,15 +139,15 @@ def load_relation(
             instance.__dict__[name] = make_collection(instance, relation) if relation.uselist else None
         return
     if relation.direction is Direction.MANY_TO_ONE and relation.simple and not branch.criteria:
-        yield from _load_targets(core, lacking, relation, branch.tree, renew)
+        yield from _load_targets(core, lacking, relation, branch.tree, chain)
         return
-    yield from _load_members(core, lacking, relation, branch)
+    yield from _load_members(core, lacking, relation, branch, chain)
     if (core.new or core.dirty) and not renew:
         catch_up(core, relation, lacking)
 
 
 def _load_targets(
-    core: SessionCore, instances: list[Any], relation: Relation, tree: LoadTree, renew: bool
+    core: SessionCore, instances: list[Any], relation: Relation, tree: LoadTree, chain: tuple[Mapper, ...]
 ) -> Operation[None]:
     """Many-to-one: what the identity map has costs nothing, the rest comes in one statement."""
     target = relation.target
@@ -172,10 +180,10 @@ def _load_targets(
     loader = _target_loader(core.backend, relation, remotes, tree)
     rows = yield from fetch_by_keys(core, loader, remotes, list(keys))
     objects = core.hydrate_targets(loader.plan, rows)
-    yield from core.load_planned(loader.plan, objects)
     found_by = _group_first(loader, objects, [target.attributes[c] for c in remotes])
     for values, key in waiting:
         values[relation.name] = found_by.get(key)
+    yield from core.load_planned(loader.plan, objects, chain=chain)
 
 
 def _is_key(target: Mapper, columns: Sequence[Any]) -> bool:
@@ -206,7 +214,9 @@ def _with_tree(statement: Any, tree: LoadTree) -> Any:
     return statement if tree is PLAIN else statement.options(TreeOption(tree))
 
 
-def _load_members(core: SessionCore, instances: list[Any], relation: Relation, branch: Branch) -> Operation[None]:
+def _load_members(
+    core: SessionCore, instances: list[Any], relation: Relation, branch: Branch, chain: tuple[Mapper, ...]
+) -> Operation[None]:
     """One-to-many, many-to-many, and joins of any other form."""
     backend = core.backend
     memo_key = ("members", relation, branch)
@@ -233,8 +243,8 @@ def _load_members(core: SessionCore, instances: list[Any], relation: Relation, b
         for row in out:
             key = row[0] if width == 1 else row[:width]
             found[key].append(row[width])
-    yield from core.load_planned(loader.plan, out)
     _share(groups, relation, found)
+    yield from core.load_planned(loader.plan, out, chain=chain)
 
 
 def _start_groups(instances: list[Any], relation: Relation, names: list[str]) -> dict[Any, list[Any]]:

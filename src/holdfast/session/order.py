@@ -24,12 +24,15 @@ def late_columns(mappers: Iterable[Mapper]) -> set[Column[Any]]:
 
 
 def late_keys(mappers: Iterable[Mapper]) -> Iterator[tuple[Mapper, list[str]]]:
-    """(class, attributes) of the foreign keys that relations with ``post_update`` fill."""
-    for mapper in mappers:
+    """(class, attributes) of the foreign keys that relations with ``post_update`` between these classes fill."""
+    known = set(mappers)
+    for mapper in known:
         for relation in mapper.relations.values():
-            if relation.post_update and relation.direction is Direction.MANY_TO_ONE:
+            if not relation.post_update or relation.target not in known:
+                continue
+            if relation.direction is Direction.MANY_TO_ONE:
                 yield mapper, [mapper.attributes[local] for local, _ in relation.pairs]
-            elif relation.post_update and relation.direction is Direction.ONE_TO_MANY:
+            elif relation.direction is Direction.ONE_TO_MANY:
                 yield relation.target, [relation.target.attributes[remote] for _, remote in relation.pairs]
 
 

@@ -16,7 +16,7 @@ from typing import Any
 from sqlalchemy import Column
 from sqlalchemy import types as sqltypes
 
-from holdfast.errors import BadText, NaiveDatetime, NotNullViolation, ValueOutOfRange, ValueTooLong, WrongType
+from holdfast.errors import BadText, MissingKey, NaiveDatetime, NotNullViolation, ValueOutOfRange, ValueTooLong, WrongType
 from holdfast.model import Mapper
 
 Check = Callable[[Sequence[Any]], None]
@@ -55,6 +55,8 @@ def null_check(mapper: Mapper, name: str) -> Check | None:
 
     def check(values: Sequence[Any]) -> None:
         if any(value is None for value in values):
+            if column.primary_key:
+                raise MissingKey(model=mapper.name, name=name, field=field)
             raise NotNullViolation(
                 f"{field} is required and has no value",
                 mend="Give it a value, or declare it Mapped[... | None]. Then session.rollback() and try again.",
@@ -177,7 +179,7 @@ def _digits_check(field: str, precision: int, scale: int) -> Check:
 
     def check(values: Sequence[Any]) -> None:
         for value in values:
-            if value is not None and not -limit < value < limit:
+            if value is not None and value == value and not -limit < value < limit:  # NaN is no matter of digits
                 raise ValueOutOfRange(
                     f"{field} holds {precision - scale} digits before the point",
                     mend=f"Give it a smaller number, or widen the column: Numeric({precision + 4}, {scale}).",
