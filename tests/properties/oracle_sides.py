@@ -7,7 +7,7 @@ the tables hold, with every key replaced by the label of its row, so that genera
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
@@ -35,6 +35,7 @@ class Side:
     errors: tuple[type[BaseException], ...]
     models: SimpleNamespace
     session: Any
+    state: Callable[[Any], str]
 
     def __init__(self) -> None:
         self.objects: dict[str, Any] = {}
@@ -42,6 +43,10 @@ class Side:
 
     def label(self, instance: Any) -> str | None:
         return None if instance is None else instance.__dict__["label"] if "label" in instance.__dict__ else instance.label
+
+    def stays(self, instance: Any) -> bool:
+        """Whether an object has a row, or will have one, and is not marked to be deleted."""
+        return self.state(instance) in ("pending", "persistent") and instance not in self.session.deleted
 
     def fetch(self, kind: str, label: str) -> Any:
         """Find by a query, which flushes first, and keep what was found."""

@@ -20,6 +20,8 @@ from sqlalchemy import (
     union_all,
 )
 
+from tests.rooms.oracle import let
+
 FORMS: dict[str, Callable[[Any], Any]] = {}
 ON_POSTGRESQL: dict[str, Callable[[Any], Any]] = {}
 
@@ -130,10 +132,11 @@ forms(
         .label("n"),
         func.sum(m.Post.likes).over(order_by=m.Post.id, rows=(None, 0)),
     ),
-    window_first=lambda m: (lambda ranked: m.select(ranked.c.id).where(ranked.c.n == 1))(
+    window_first=lambda m: let(
+        lambda ranked: m.select(ranked.c.id).where(ranked.c.n == 1),
         m.select(
             m.Post.id, func.row_number().over(partition_by=m.Post.author_id, order_by=m.Post.id).label("n")
-        ).subquery()
+        ).subquery(),
     ),
     filter_aggregate=lambda m: m.select(func.count(m.Post.id).filter(m.Post.published)),
     json_path=lambda m: m.select(m.User.name).where(m.User.meta["b"]["c"].as_string() == "x"),
@@ -189,11 +192,13 @@ forms(
     join_table=lambda m: m.select(m.Post.id, m.post_tags.c.tag_id).join(
         m.post_tags, m.post_tags.c.post_id == m.Post.id
     ),
-    two_relations_one_class=lambda m: (
+    two_relations_one_class=lambda m: let(
         lambda a, e: (
             m.select(m.Post.id, a.name, e.name).join(m.Post.author.of_type(a)).join(m.Post.editor.of_type(e))
-        )
-    )(m.aliased(m.User), m.aliased(m.User)),
+        ),
+        m.aliased(m.User),
+        m.aliased(m.User),
+    ),
 )
 
 
@@ -384,16 +389,16 @@ forms(
     none_many=lambda m: m.select(m.User).where(m.User.posts == None),  # noqa: E711
     none_one_to_one=lambda m: m.select(m.User).where(m.User.profile == None),  # noqa: E711
     none_composite=lambda m: m.select(m.Item).where(m.Item.order == None),  # noqa: E711
-    alias_any=lambda m: (lambda u: m.select(u).where(u.posts.any(m.Post.published)))(m.aliased(m.User)),
-    alias_any_self=lambda m: (lambda n: m.select(n).where(n.children.any(m.Node.name == "n4")))(
-        m.aliased(m.Node)
+    alias_any=lambda m: let(lambda u: m.select(u).where(u.posts.any(m.Post.published)), m.aliased(m.User)),
+    alias_any_self=lambda m: let(
+        lambda n: m.select(n).where(n.children.any(m.Node.name == "n4")), m.aliased(m.Node)
     ),
-    any_of_type=lambda m: (lambda p: m.select(m.User).where(m.User.posts.of_type(p).any(p.published)))(
-        m.aliased(m.Post)
+    any_of_type=lambda m: let(
+        lambda p: m.select(m.User).where(m.User.posts.of_type(p).any(p.published)), m.aliased(m.Post)
     ),
-    any_self_of_type=lambda m: (
-        lambda n: m.select(m.Node).where(m.Node.children.of_type(n).any(n.name == "n4"))
-    )(m.aliased(m.Node)),
+    any_self_of_type=lambda m: let(
+        lambda n: m.select(m.Node).where(m.Node.children.of_type(n).any(n.name == "n4")), m.aliased(m.Node)
+    ),
     exists=lambda m: m.select(m.User).where(exists().where(m.Post.author_id == m.User.id, m.Post.published)),
     exists_select=lambda m: m.select(m.User).where(
         m.select(m.Post).where(m.Post.author_id == m.User.id).exists()
@@ -445,8 +450,9 @@ forms(
     text_where=lambda m: m.select(m.User).where(text("users.age > :a")).params(a=30),
     text_colon=lambda m: text(r"SELECT 'a\:b' AS x"),
     text_order=lambda m: m.select(m.User).order_by(text("users.name DESC")),
-    text_subquery=lambda m: (lambda q: m.select(q.c.id, m.User.name).join(m.User, m.User.id == q.c.id))(
-        text("SELECT id FROM users WHERE id > 2").columns(m.User.id).subquery("q")
+    text_subquery=lambda m: let(
+        lambda q: m.select(q.c.id, m.User.name).join(m.User, m.User.id == q.c.id),
+        text("SELECT id FROM users WHERE id > 2").columns(m.User.id).subquery("q"),
     ),
     literal_column_where=lambda m: m.select(m.User.id).where(literal_column("users.age") > 30),
 )

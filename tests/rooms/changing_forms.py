@@ -160,7 +160,7 @@ def upsert_refreshes_loaded(m: Any, s: Any) -> Any:
     ada = s.get(m.User, 1)
     statement = upsert(s, m)(m.User).values(id=1, name="A2")
     statement = statement.on_conflict_do_update(
-        index_elements=["id"], set_=dict(name="A3", age=m.User.age + 1)
+        index_elements=["id"], set_={"name": "A3", "age": m.User.age + 1}
     )
     found = s.scalars(statement.returning(m.User), execution_options={"populate_existing": True}).one()
     return found is ada, ada.name, ada.age
@@ -278,7 +278,7 @@ def update_json_in_step(m: Any, s: Any) -> Any:
 
 @change
 def update_foreign_key_in_step(m: Any, s: Any) -> Any:
-    post, bob = s.get(m.Post, 1), s.get(m.User, 2)
+    post, _bob = s.get(m.Post, 1), s.get(m.User, 2)
     post.author
     s.execute(update(m.Post).where(m.Post.id == 1).values(author_id=2))
     return post.author_id

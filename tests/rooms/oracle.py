@@ -173,93 +173,96 @@ def fill(engine: sa.Engine, side: Side) -> None:
     side.Base.metadata.create_all(engine)
     kind = side.Kind
     users = [
-        dict(
-            id=1,
-            name="Ada",
-            email="ada@x.de",
-            age=36,
-            score=Decimal("10.50"),
-            rate=1.5,
-            active=True,
-            joined=date(2020, 1, 1),
-            kind=kind.gold,
-            shout="hey",
-            meta={"a": [1, 2], "b": {"c": "x"}},
-            bio="long",
-        ),
-        dict(
-            id=2,
-            name="Bob",
-            email="bob@x.de",
-            age=20,
-            score=Decimal("7.25"),
-            rate=0.5,
-            active=False,
-            joined=date(2021, 5, 1),
-            kind=kind.plain,
-            shout=None,
-            meta={"a": []},
-            bio=None,
-        ),
-        dict(
-            id=3,
-            name="Cyd",
-            email=None,
-            age=None,
-            score=None,
-            rate=None,
-            active=True,
-            joined=None,
-            kind=kind.plain,
-            shout="ho",
-            meta=None,
-            bio="short",
-        ),
-        dict(
-            id=4,
-            name="Dan",
-            email="dan@x.de",
-            age=36,
-            score=Decimal("0.00"),
-            rate=2.0,
-            active=True,
-            joined=date(2020, 1, 1),
-            kind=kind.gold,
-            shout="x",
-            meta={"b": {"c": "y"}},
-            bio="",
-        ),
+        {
+            "id": 1,
+            "name": "Ada",
+            "email": "ada@x.de",
+            "age": 36,
+            "score": Decimal("10.50"),
+            "rate": 1.5,
+            "active": True,
+            "joined": date(2020, 1, 1),
+            "kind": kind.gold,
+            "shout": "hey",
+            "meta": {"a": [1, 2], "b": {"c": "x"}},
+            "bio": "long",
+        },
+        {
+            "id": 2,
+            "name": "Bob",
+            "email": "bob@x.de",
+            "age": 20,
+            "score": Decimal("7.25"),
+            "rate": 0.5,
+            "active": False,
+            "joined": date(2021, 5, 1),
+            "kind": kind.plain,
+            "shout": None,
+            "meta": {"a": []},
+            "bio": None,
+        },
+        {
+            "id": 3,
+            "name": "Cyd",
+            "email": None,
+            "age": None,
+            "score": None,
+            "rate": None,
+            "active": True,
+            "joined": None,
+            "kind": kind.plain,
+            "shout": "ho",
+            "meta": None,
+            "bio": "short",
+        },
+        {
+            "id": 4,
+            "name": "Dan",
+            "email": "dan@x.de",
+            "age": 36,
+            "score": Decimal("0.00"),
+            "rate": 2.0,
+            "active": True,
+            "joined": date(2020, 1, 1),
+            "kind": kind.gold,
+            "shout": "x",
+            "meta": {"b": {"c": "y"}},
+            "bio": "",
+        },
     ]
     posts = [
-        dict(
-            id=i,
-            title=f"P{i}",
-            published=i % 2 == 0,
-            likes=i * 3 % 7,
-            author_id=[1, 1, 2, None, 4, 1][i - 1],
-            editor_id=[2, None, 2, 1, None, 4][i - 1],
-        )
+        {
+            "id": i,
+            "title": f"P{i}",
+            "published": i % 2 == 0,
+            "likes": i * 3 % 7,
+            "author_id": [1, 1, 2, None, 4, 1][i - 1],
+            "editor_id": [2, None, 2, 1, None, 4][i - 1],
+        }
         for i in range(1, 7)
     ]
     rows = {
         "users": users,
         "posts": posts,
-        "tags": [dict(id=i, name=f"t{i}") for i in range(1, 5)],
-        "post_tags": [dict(post_id=p, tag_id=t) for p, t in [(1, 1), (1, 2), (2, 2), (3, 1), (3, 3), (6, 2)]],
-        "profiles": [dict(id=1, text="one", user_id=1), dict(id=2, text="four", user_id=4)],
-        "fans": [dict(fan_id=a, idol_id=b) for a, b in [(1, 2), (1, 3), (2, 3), (3, 3), (4, 1)]],
-        "nodes": [
-            dict(id=i, name=f"n{i}", parent_id=p) for i, p in enumerate([None, 1, 1, 2, 2, 3, 6, None], 1)
+        "tags": [{"id": i, "name": f"t{i}"} for i in range(1, 5)],
+        "post_tags": [
+            {"post_id": p, "tag_id": t} for p, t in [(1, 1), (1, 2), (2, 2), (3, 1), (3, 3), (6, 2)]
         ],
-        "orders": [dict(region=r, number=n, note=f"{r}{n}") for r in ("eu", "us") for n in (1, 2)],
+        "profiles": [{"id": 1, "text": "one", "user_id": 1}, {"id": 2, "text": "four", "user_id": 4}],
+        "fans": [{"fan_id": a, "idol_id": b} for a, b in [(1, 2), (1, 3), (2, 3), (3, 3), (4, 1)]],
+        "nodes": [
+            {"id": i, "name": f"n{i}", "parent_id": p}
+            for i, p in enumerate([None, 1, 1, 2, 2, 3, 6, None], 1)
+        ],
+        "orders": [{"region": r, "number": n, "note": f"{r}{n}"} for r in ("eu", "us") for n in (1, 2)],
         "items": [
-            dict(id=i, region=r, number=n, sku=f"s{i}")
+            {"id": i, "region": r, "number": n, "sku": f"s{i}"}
             for i, (r, n) in enumerate(
                 [("eu", 1), ("eu", 1), ("us", 1), ("eu", 2), (None, 1), ("us", None)], 1
             )
         ],
-        "countries": [dict(code=c) for c in ("de", "fr", "it")],
-        "cities": [dict(id=i, name=f"c{i}", code=c) for i, c in enumerate(["de", "de", "fr", None], 1)],
+        "countries": [{"code": c} for c in ("de", "fr", "it")],
+        "cities": [{"id": i, "name": f"c{i}", "code": c} for i, c in enumerate(["de", "de", "fr", None], 1)],
     }
     with engine.begin() as connection:
         for table in side.Base.metadata.sorted_tables:
@@ -271,6 +274,11 @@ def fill(engine: sa.Engine, side: Side) -> None:
 def engine_of(url: str) -> sa.Engine:
     """SQLAlchemy's own engine on a test database."""
     return sa.create_engine(url.replace("postgresql://", "postgresql+psycopg://", 1), poolclass=sa.NullPool)
+
+
+def let(make: Callable[..., Any], *values: Any) -> Any:
+    """Name values inside an expression."""
+    return make(*values)
 
 
 def plain(value: Any) -> Any:
@@ -292,7 +300,8 @@ def plain(value: Any) -> Any:
 
 def names(result: Any) -> set[str]:
     """The keys that a program can lean on: those of bare expressions and of unnamed aliases are nobody's."""
-    return {key for key in result.keys() if key and not key.startswith(("_no_label", "anon_"))}
+    keys = list(result.keys())
+    return {key for key in keys if key and not key.startswith(("_no_label", "anon_"))}
 
 
 @contextmanager

@@ -259,7 +259,10 @@ def test_user_columns_beside_what_keeps_objects_in_step(m: Any, session: Any) ->
 
     assert sorted(map(tuple, rows)) == [("Ada", 1), ("Bob", 2)]
     assert ada.age == 5
-    assert session.scalars(update(m.User).where(m.User.id == 1).values(age=6).returning(m.User.name)).one() == "Ada"
+    assert (
+        session.scalars(update(m.User).where(m.User.id == 1).values(age=6).returning(m.User.name)).one()
+        == "Ada"
+    )
     assert ada.age == 6
 
 
@@ -354,7 +357,9 @@ def test_scalars_of_classes(m: Any, session: Any) -> None:
         ([1, 2], MultipleResultsFound, sqlalchemy.exc.MultipleResultsFound),
     ],
 )
-def test_one_row_or_an_error_of_both_names(m: Any, session: Any, ids: list[int], ours: Any, theirs: Any) -> None:
+def test_one_row_or_an_error_of_both_names(
+    m: Any, session: Any, ids: list[int], ours: Any, theirs: Any
+) -> None:
     def ask() -> Any:
         return session.execute(select(m.User.id).where(m.User.id.in_(ids)))
 

@@ -58,7 +58,11 @@ def test_an_option_loads_what_the_oracle_loads(pair: Pair, name: str) -> None:
         ours = pair.ask_ours(lambda side, session: trees(side, session, name))
 
         assert len(ours) == len(theirs)
-        assert all(agree(a, b) for mine, other in zip(ours, theirs, strict=True) for a, b in zip(mine, other, strict=True))
+        assert all(
+            agree(a, b)
+            for mine, other in zip(ours, theirs, strict=True)
+            for a, b in zip(mine, other, strict=True)
+        )
 
 
 STATEMENTS = {
@@ -125,7 +129,10 @@ def test_criteria_of_the_second_class_of_a_row(m: Any, session: Any) -> None:
         u = aliased(m.User)
         load = selectinload(u.posts.and_(m.Post.likes >= likes))
         statement = select(m.Tag.__table__, m.Profile, u).where(m.Tag.id == 1, m.Profile.user_id == u.id)
-        return [[post.id for post in row[-1].posts] for row in session.execute(statement.options(load).order_by(u.id))]
+        return [
+            [post.id for post in row[-1].posts]
+            for row in session.execute(statement.options(load).order_by(u.id))
+        ]
 
     assert ask(0) == [[1, 2, 6], [5]]
     assert ask(6) == [[2], []]
@@ -204,7 +211,7 @@ def test_what_load_only_left_out_comes_together(pair: Pair, m: Any, session: Any
     users = session.scalars(select(m.User).options(load_only(m.User.name)).order_by(m.User.id)).all()
 
     with counted(pair.db) as seen:
-        assert [(user.age, user.email, user.motto) for user in users][0] == (36, "ada@x.de", "none")
+        assert next((user.age, user.email, user.motto) for user in users) == (36, "ada@x.de", "none")
         assert users[0].meta == {"a": [1, 2], "b": {"c": "x"}}
 
     assert len(seen) == 1
@@ -274,9 +281,15 @@ def test_populate_existing_loads_relations_again(pair: Pair, load: Any) -> None:
         name = load.__name__
         user = session.get(side.User, 1)
         before = [post.id for post in user.posts]
-        session.execute(sa.insert(side.Post.__table__).values(id=77, title="new", author_id=1, published=False, likes=0))
-        session.execute(sa.update(side.User.__table__).where(side.User.__table__.c.id == 1).values(name="Other"))
-        statement = side.select(side.User).where(side.User.id == 1).options(getattr(side, name)(side.User.posts))
+        session.execute(
+            sa.insert(side.Post.__table__).values(id=77, title="new", author_id=1, published=False, likes=0)
+        )
+        session.execute(
+            sa.update(side.User.__table__).where(side.User.__table__.c.id == 1).values(name="Other")
+        )
+        statement = (
+            side.select(side.User).where(side.User.id == 1).options(getattr(side, name)(side.User.posts))
+        )
         session.scalars(statement, execution_options={"populate_existing": True}).unique().one()
         return before, [post.id for post in user.posts], user.name
 
@@ -347,7 +360,10 @@ def test_lazy_of_the_model(tmp_path: Any) -> None:
     with filled(side, tmp_path) as db, db.session() as session, counted(db) as seen:
         found = session.scalars(select(side.A).order_by(side.A.id)).all()
 
-        assert [([b.id for b in a.joined], [c.id for c in a.selectin]) for a in found] == [([1, 2, 3], [2]), ([], [1, 3])]
+        assert [([b.id for b in a.joined], [c.id for c in a.selectin]) for a in found] == [
+            ([1, 2, 3], [2]),
+            ([], [1, 3]),
+        ]
         assert all(c.a is a for a in found for c in a.selectin)
         assert found[0].joined[0].none == []
         with pytest.raises(InvalidRequestError, match="raiseload"):
@@ -366,6 +382,47 @@ def test_lazy_of_the_model_holds_for_get_and_relations(tmp_path: Any) -> None:
             assert [x.id for x in a.selectin] == [2]
             assert c.a.id == 2
         assert seen == []
+
+
+LITERALS = """
+class A(Base):
+    __tablename__ = "a"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    big: Mapped[List["B"]] = relationship(
+        primaryjoin="and_(A.id == foreign(B.a_id), B.size > 5)", viewonly=True, lazy="joined", order_by="B.size + 1")
+    named: Mapped[List["B"]] = relationship(
+        primaryjoin="and_(foreign(B.a_id) == A.id, B.size.in_([1, 9]))", viewonly=True, order_by="B.id")
+
+class B(Base):
+    __tablename__ = "b"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    size: Mapped[int]
+    a_id: Mapped[int] = mapped_column(ForeignKey("a.id"))
+"""
+
+
+def test_joins_with_values_of_their_own(tmp_path: Any) -> None:
+    side = our_side(LITERALS)
+    from holdfast import Database
+
+    with Database(f"sqlite:///{tmp_path / 'literals.db'}") as db:
+        db.create_all(side.Base)
+        with db.begin() as session:
+            session.execute(sa.insert(side.A), [{"id": 1}, {"id": 2}])
+            session.execute(
+                sa.insert(side.B), [{"id": n, "size": n, "a_id": n % 2 + 1} for n in range(1, 10)]
+            )
+        for _ in range(2):
+            with db.session() as session:
+                assert [b.id for b in session.get(side.A, 2).big] == [7, 9]
+                assert [b.id for b in session.get(side.A, 1).big] == [6, 8]
+            with db.session() as session:
+                found = session.scalars(select(side.A).where(side.A.id > 0).order_by(side.A.id)).all()
+                assert [[b.id for b in a.big] for a in found] == [[6, 8], [7, 9]]
+                assert [[b.id for b in a.named] for a in found] == [[], [1, 9]]
+            with db.session() as session:
+                limited = session.scalars(select(side.A).order_by(side.A.id).limit(2)).all()
+                assert [[b.id for b in a.big] for a in limited] == [[6, 8], [7, 9]]
 
 
 # ---------------------------------------------------------------- mistakes

@@ -92,7 +92,11 @@ def texts(values: Sequence[str | None]) -> BinaryArray:
 def blobs(values: Sequence[Any]) -> BinaryArray:
     parts: list[bytes] = []
     for value in values:
-        parts += (_NULL,) if value is None else (_size(len(value)), bytes(value))
+        if value is None:
+            parts.append(_NULL)
+        else:
+            data = bytes(getattr(value, "obj", value))  # SQLAlchemy's processor wraps bytes in psycopg's Binary
+            parts += (_size(len(data)), data)
     return _array(Blobs, len(values), b"".join(parts))
 
 

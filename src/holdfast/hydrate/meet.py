@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 from weakref import ref
 
-from holdfast.model import BATCH, RAW, Batch, Direction, Mapper, Relation
-from holdfast.model import make_collection
+from holdfast.model import BATCH, RAW, Batch, Direction, Mapper, Relation, make_collection
 
 
 def meet(

@@ -434,7 +434,10 @@ def unlink_back(relation: Relation, target: Any, instance: Any) -> None:
 
 def _drop(relation: Relation, owner: Any, item: Any) -> None:
     values = owner.__dict__
-    held = values.get(relation.name)
+    if relation.name not in values and relation.direction is Direction.MANY_TO_ONE:
+        held = _previous_target(owner, relation)
+    else:
+        held = values.get(relation.name)
     if held is None:
         return
     if not relation.uselist:

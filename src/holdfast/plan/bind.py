@@ -136,4 +136,6 @@ class _Context:
         if not isolate_multiinsert_params or not any(name.endswith("_m0") for name in values):
             return values
         index = getattr(self._column, "index", -1) + 1  # SQLAlchemy numbers the rows after the first
-        return {name.removesuffix(f"_m{index}"): v for name, v in values.items() if name.endswith(f"_m{index}")}
+        return {
+            name.removesuffix(f"_m{index}"): v for name, v in values.items() if name.endswith(f"_m{index}")
+        }

@@ -72,7 +72,9 @@ def _plan_from_statement(statement: FromStatement[Any], dialect: Dialect, listed
         planner.add(element, False)
     plan = Plan(compiled.string, make_bind(compiled, listed), "unknown")
     plan.writes = isinstance(inner, UpdateBase) or (
-        _text_writes(compiled.string) if isinstance(inner, (TextClause, TextualSelect)) else changes_data(inner)
+        _text_writes(compiled.string)
+        if isinstance(inner, (TextClause, TextualSelect))
+        else changes_data(inner)
     )
     plan.slots, plan.width = tuple(planner.slots), len(planner.columns)
     plan.memo["names"] = tuple(column.name for column in planner.columns)

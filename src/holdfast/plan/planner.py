@@ -104,9 +104,15 @@ class Planner:
 
     def _may_be_null(self, element: Any) -> bool:
         s = self.statement
-        return not (len(s._raw_columns) == 1 and not s._setup_joins and not s._from_obj and hash(element) == hash(
-            entity_of(element).table  # type: ignore[union-attr]
-        ))
+        return not (
+            len(s._raw_columns) == 1
+            and not s._setup_joins
+            and not s._from_obj
+            and hash(element)
+            == hash(
+                entity_of(element).table  # type: ignore[union-attr]
+            )
+        )
 
     def _column(self, element: Any) -> None:
         type_ = getattr(element, "type", None)
@@ -194,7 +200,9 @@ class Planner:
         """The statement with its entities spelled out as columns and its eager joins added."""
         spelled = self.statement._clone()
         spelled._raw_columns = list(self.columns)
-        spelled = spelled._reset_memoizations() or spelled if hasattr(spelled, "_reset_memoizations") else spelled
+        spelled = (
+            spelled._reset_memoizations() or spelled if hasattr(spelled, "_reset_memoizations") else spelled
+        )
         sources = [e for e in self.statement._raw_columns if entity_of(e) is not None]
         if not spelled._from_obj and not spelled._setup_joins:
             spelled = sa.Select.select_from(spelled, *[e for e in sources if self._needs_from(e)])

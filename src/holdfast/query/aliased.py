@@ -25,7 +25,7 @@ class AliasedClass:
         self.__selectable__ = selectable._annotate({ENTITY: mapper, ALIAS_NAME: name})
 
     def __clause_element__(self) -> FromClause:
-        return cast(FromClause, self.__selectable__)
+        return self.__selectable__
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
@@ -44,7 +44,10 @@ class AliasedClass:
 
 
 def aliased(
-    entity: type[T], selectable: FromClause | SelectBase | None = None, name: str | None = None, flat: bool = False
+    entity: type[T],
+    selectable: FromClause | SelectBase | None = None,
+    name: str | None = None,
+    flat: bool = False,
 ) -> type[T]:
     """Give a mapped class another name in a statement, or let a subquery stand for it.
 

@@ -113,6 +113,7 @@ class Select(sa.Select[Unpack[Ts]]):
             assert relation.secondary is not None
             secondary = relation.secondary.alias()
             first, second = join_condition(relation, source, target, secondary)
+            assert second is not None
             right = secondary.join(target, sa.and_(second, *_criteria_on(attribute, target)))
             return super().join_from(source, right, first, isouter=isouter, full=full)
         first, _ = join_condition(relation, source, target, None)
@@ -142,7 +143,8 @@ class FromStatement(TypedReturnsRows[Unpack[Ts]], sa.ClauseElement):
         if inner is None:
             return None
         entities = tuple(c._gen_cache_key(anon_map, bindparams) for c in self._raw_columns)
-        options = tuple(o._gen_cache_key(anon_map, bindparams) for o in self._with_options)
+        loads: tuple[Any, ...] = self._with_options
+        options = tuple(option._gen_cache_key(anon_map, bindparams) for option in loads)
         return (FromStatement, entities, inner, options)
 
 

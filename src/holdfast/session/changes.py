@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from holdfast.model import BATCH, RAW, Batch
+from holdfast.model import BATCH, MISSING, RAW, Batch
 from holdfast.model import InstrumentedList, InstrumentedSet
 
 GONE = Batch(None, None)
@@ -24,6 +24,15 @@ class Change:
     def __init__(self, instance: Any) -> None:
         self.instance = instance
         self.originals: dict[str, Any] = {}
+
+    def take_back(self, names: Sequence[str] | None) -> None:
+        """Undo the change of some attributes, or of all; a relation is left to be loaded anew."""
+        held = self.instance.__dict__
+        for name in [name for name in self.originals if names is None or name in names]:
+            original = self.originals.pop(name)
+            held.pop(name, None)
+            if original is not MISSING and name in self.instance.__mapper__.columns and RAW + name not in held:
+                held[name] = original
 
 
 class Frame:

@@ -9,6 +9,7 @@ States of an object: no batch, *transient*; ``pending`` batch, *pending* (in ``n
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 from weakref import ref
 
@@ -29,8 +30,8 @@ from holdfast.errors import (
 from holdfast.hydrate import hydrate
 from holdfast.model import BATCH, DETACHED, MISSING, RAW, Batch, Mapper, Relation, RelationAttribute, mapper_of
 from holdfast.model import InstrumentedList, InstrumentedSet, unknown_attribute
-from holdfast.plan import Backend, EntitySlot, Plan, build_plan, entity_of
-from holdfast.query import PLAIN, LoaderOption, LoadTree, load_tree
+from holdfast.plan import Backend, Plan, build_plan
+from holdfast.query import PLAIN, LoaderOption, LoadTree
 from holdfast.steps import Answer, Fetch, Operation, command, execute, fetch, run
 from holdfast.tx import Scope, begin_sql
 
@@ -212,7 +213,12 @@ class SessionCore:
     def peek(self, instance: Any, relation: Relation) -> Any:
         """The to-one target, if the identity map has it."""
         values = instance.__dict__
-        by_column = {remote: values.get(relation.parent.attributes[local]) for local, remote in relation.pairs}
+        attributes = relation.parent.attributes
+        return self.find_target(relation, [values.get(attributes[local]) for local, _ in relation.pairs])
+
+    def find_target(self, relation: Relation, values: Sequence[Any]) -> Any:
+        """The object that the values of a foreign key lead to, if the identity map has it."""
+        by_column = {remote: value for (_, remote), value in zip(relation.pairs, values, strict=True)}
         target = relation.target
         columns = [target.columns[name] for name in target.primary_key]
         if set(by_column) != set(columns):
@@ -505,6 +511,7 @@ class SessionCore:
         finally:
             while self.frames:
                 self._restore(self.frames.pop())
+            self._forget_unflushed()
             self._end()
 
     def _end(self) -> None:
@@ -550,6 +557,7 @@ class SessionCore:
         finally:
             if len(self.frames) > 1:
                 self._restore(self.frames.pop())
+            self._forget_unflushed()
             self.epoch += 1
 
     def _restore(self, frame: Frame) -> None:
@@ -564,6 +572,8 @@ class SessionCore:
                 self.identity(mapper_of(instance))[self._key(mapper_of(instance), instance)] = ref(instance)
         for instance, _, _ in frame.saved.values():
             self._restore_identity(instance)
+
+    def _forget_unflushed(self) -> None:
         self.dirty.clear()
         self.deleted.clear()
         for (_, name), instance in self.read.items():
@@ -827,13 +837,9 @@ class SessionCore:
                     f"{relation.parent.name}.{relation.name} is no relation of {mapper.name}",
                     mend=f"Begin the path with a relation of {mapper.name}.",
                 )
-            branch = PLAIN.branch(relation)
-            stale = [i for i in here if self._is_stale(i, relation)]
-            yield from loading.load_relation(self, mapper, stale, relation, branch, True)
+            branch = replace(PLAIN.branch(relation), strategy="selectin", criteria=attribute.extra)
+            yield from loading.load_relation(self, mapper, here, relation, branch, bool(attribute.extra))
             here = list({id(t): t for o in here for t in eager.held(o, relation)}.values())
-
-    def _is_stale(self, instance: Any, relation: Relation) -> bool:
-        return relation.name not in instance.__dict__
 
     def _load_columns(self, mapper: Mapper, instances: list[Any], attribute: Any) -> Operation[None]:
         name = mapper.attributes.get(attribute)
@@ -853,11 +859,13 @@ class SessionCore:
             raise InvalidRequestError(
                 f"This {mapper.name} has no row in this session", mend="Add it and flush first: session.flush()."
             )
-        yield from self._autoflush()
+        names = None if names is None else list(names)
         relations = [mapper.relations[n] for n in names or mapper.relations if n in mapper.relations]
         unknown = [n for n in names or () if n not in mapper.columns and n not in mapper.relations]
         if unknown:
             raise unknown_attribute(mapper, unknown[0])
+        self._discard_changes(instance, names)
+        yield from self._autoflush()
         columns = tuple(n for n in names or () if n in mapper.columns)
         if columns and lock is None:
             yield from loading.load_columns(self, mapper, [instance], columns, again=True)
@@ -871,6 +879,16 @@ class SessionCore:
                 yield from loading.load_relation(self, mapper, [instance], relation, PLAIN.branch(relation), True)
             else:
                 instance.__dict__.pop(relation.name, None)
+
+    def _discard_changes(self, instance: Any, names: Sequence[str] | None) -> None:
+        """What was changed and not flushed goes back to what the row holds, before others are flushed."""
+        for name in instance.__mapper__.mutable if names is None else names:
+            forget_copy(instance, name)
+        change = self.dirty.get(id(instance))
+        if change is not None:
+            change.take_back(names)
+            if not change.originals:
+                del self.dirty[id(instance)]
 
     def merge(self, instance: Any, load: bool = True) -> Operation[Any]:
         """Copy an object's state onto the session's object of the same key; answers that object."""

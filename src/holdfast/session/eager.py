@@ -41,7 +41,9 @@ def _wants(slot: EntitySlot) -> bool:
     ) or any(_wants(join.entity) for join in slot.joins)
 
 
-def load_planned(core: SessionCore, plan: Plan, out: Sequence[Any], statement: Any, chain: Chain) -> Operation[None]:
+def load_planned(
+    core: SessionCore, plan: Plan, out: Sequence[Any], statement: Any, chain: Chain
+) -> Operation[None]:
     """Load what each entity of a result wants; ``chain`` are the classes it was reached from."""
     for place, slot in enumerate(plan.slots):
         if not isinstance(slot, EntitySlot) or not _wants(slot):
@@ -86,7 +88,9 @@ def _deepen(
         if branch.strategy in EAGER:
             targets = list({id(t): t for o in parents for t in held(o, relation)}.values())
             if targets:
-                yield from loading.load_relation(core, relation.target, targets, inner, branch, False, chain=chain)
+                yield from loading.load_relation(
+                    core, relation.target, targets, inner, branch, False, chain=chain
+                )
                 yield from _deepen(core, inner, targets, branch.tree, chain)
 
 

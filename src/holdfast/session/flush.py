@@ -245,6 +245,11 @@ class Flush:
         """Secondary rows of a deleted object go by its key alone, loaded or not (see `_delete_secondary`)."""
         self.links.pop(id(instance), None)
 
+    def _apply_links(self, instances: list[Any]) -> None:
+        for instance in instances if self.links else ():
+            for link in self.links.get(id(instance), ()):
+                self._apply(link)
+
     # ------------------------------------------------------------ write
 
     def _is_dirty(self) -> bool:
@@ -256,7 +261,7 @@ class Flush:
     def _write(self) -> Operation[None]:
         core = self.core
         waiting = by_mapper(core.new.values())
-        changed = by_mapper(c.instance for c in core.dirty.values() if id(c.instance) not in core.new)
+        changed = by_mapper(self._changed())
         deleted = by_mapper(core.deleted.values())
         ranks = table_ranks({**waiting, **changed, **deleted})
         yield from self._write_secondary(removed=True)
@@ -274,6 +279,12 @@ class Flush:
         yield from self._empty_late_keys(deleted)
         for mapper, group in delete_order(deleted, ranks, core.row_values):
             yield from self._delete(mapper, group)
+
+    def _changed(self) -> Iterable[Any]:
+        """Objects to update: the changed, and those that take a key from an object to be inserted."""
+        found = {id(change.instance): change.instance for change in self.core.dirty.values()}
+        found |= {id(link.child): link.child for links in self.links.values() for link in links}
+        return [instance for place, instance in found.items() if place not in self.core.new]
 
     def _waits(self, instance: Any, pending: set[int]) -> bool:
         return bool(self.links) and any(id(link.parent) in pending for link in self.links.get(id(instance), ()))
@@ -310,18 +321,12 @@ class Flush:
 
     def _insert(self, mapper: Mapper, instances: list[Any]) -> Operation[None]:
         self.writing = mapper
-        if self.links:
-            for instance in instances:
-                for link in self.links.get(id(instance), ()):
-                    self._apply(link)
+        self._apply_links(instances)
         yield from insert_objects(self.core, self.writer, shape_of(mapper, self.core.backend), instances)
 
     # ------------------------------------------------------------ update
 
     def _update_late(self, postponed: list[Any]) -> Operation[None]:
-        for instance in postponed:
-            for link in self.links.get(id(instance), ()):
-                self._apply(link)
         for link in self.late:
             if self.core.holds(link.child) and id(link.child) not in self.core.deleted:
                 self._apply(link)
@@ -332,6 +337,7 @@ class Flush:
 
     def _update(self, mapper: Mapper, instances: list[Any]) -> Operation[None]:
         self.writing = mapper
+        self._apply_links(instances)
         if instances:
             yield from update_objects(self.core, self.writer, shape_of(mapper, self.core.backend), instances)
 

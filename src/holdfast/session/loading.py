@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
-import sqlalchemy.sql.visitors
 
 from holdfast.errors import AttributeNotLoaded, InvalidRequestError, RelationNotLoaded
 from holdfast.hydrate import renew
-from holdfast.model import BATCH, RAW, Direction, Mapper, Relation, join_condition, make_collection
+from holdfast.model import RAW, Direction, Mapper, Relation, join_condition, make_collection
 from holdfast.plan import Backend, Plan, adapt, bind_processor, build_plan
 from holdfast.query import PLAIN, Branch, LoadTree, TreeOption
 from holdfast.steps import Operation, fetch
@@ -30,27 +29,60 @@ KEYS = "holdfast_keys"
 
 
 class Loader:
-    """A ready statement that selects by keys; how keys become parameters is settled here, once."""
+    """A ready statement that selects by keys; how keys become parameters is settled here, once.
 
-    __slots__ = ("plan", "processors", "style", "width")
+    ``base`` are its parameters where it has others besides the keys, which then go to ``places``.
+    """
+
+    __slots__ = ("base", "places", "plan", "processors", "sql", "style", "width")
 
     def __init__(self, plan: Plan, style: str, processors: list[Any]) -> None:
         self.plan = plan
         self.style = style
         self.processors = processors
         self.width = len(processors)
+        self.sql = plan.sql
+        self.base: list[Any] | None = None
+        self.places: list[int] = []
+
+    def find_places(self) -> None:
+        """Bind once with marks for the keys, and see where they arrive."""
+        names = [KEYS] if self.style == "json" else [f"{KEYS}{n}" for n in range(self.width)]
+        marks = [_Mark() for _ in names]
+        self.sql, bound = self.plan.bind((), dict(zip(names, marks, strict=True)))
+        if list(bound) != marks:
+            self.base = list(bound)
+            self.places = [self.base.index(mark) for mark in marks]
+
+    def parameters(self, keys: list[Any]) -> list[Any]:
+        """All parameters, of the keys' arrays."""
+        if self.base is None:
+            return keys
+        filled = self.base.copy()
+        for place, value in zip(self.places, keys, strict=True):
+            filled[place] = value
+        return filled
 
 
-def key_style(columns: Sequence[Any], backend: Backend, bare: bool = True) -> str:
-    """How the keys of these columns are sent: ``array``, ``json`` or ``list``.
+class _Mark:
+    """Stands for keys; it is equal to nothing but itself."""
 
-    A statement with parameters besides the keys (not ``bare``) takes the general road.
-    """
-    if not bare:
-        return "list"
+
+class _Keys(sa.types.TypeDecorator[Any]):
+    """An array parameter that the driver's own encoder makes, and no SQLAlchemy processor touches."""
+
+    impl = sa.ARRAY
+    cache_ok = True
+
+    def bind_processor(self, dialect: Any) -> None:
+        return None
+
+
+def key_style(columns: Sequence[Any], backend: Backend) -> str:
+    """How the keys of these columns are sent: ``array``, ``json`` or ``list``."""
     if backend.capabilities.array_parameters:
         return "array"
-    if backend.capabilities.json_each and len(columns) == 1 and _json_able(columns[0].type, backend):
+    if backend.capabilities.json_each and all(_json_able(c.type, backend) for c in columns):
         return "json"
     return "list"
 
@@ -65,13 +97,16 @@ def _json_able(type_: Any, backend: Backend) -> bool:
 def key_condition(columns: Sequence[Any], style: str, backend: Backend) -> Any:
     """``columns`` are among the keys."""
     if style == "json":
-        each = sa.func.json_each(sa.bindparam(KEYS, type_=sa.String)).table_valued("value")
-        return columns[0].in_(sa.select(each.c.value))
+        value = sa.func.json_each(sa.bindparam(KEYS, type_=sa.String)).table_valued("value").c.value
+        if len(columns) == 1:
+            return columns[0].in_(sa.select(value))
+        parts = [sa.func.json_extract(value, sa.literal_column(f"'$[{n}]'")) for n in range(len(columns))]
+        return sa.tuple_(*columns).in_(sa.select(*parts))
     if style == "list":
         left = columns[0] if len(columns) == 1 else sa.tuple_(*columns)
         return left.in_(sa.bindparam(KEYS, expanding=True))
     arrays = [
-        sa.bindparam(f"{KEYS}{n}", type_=sa.ARRAY(_array_item(c.type, backend))) for n, c in enumerate(columns)
+        sa.bindparam(f"{KEYS}{n}", type_=_Keys(_array_item(c.type, backend))) for n, c in enumerate(columns)
     ]
     if len(columns) == 1:
         return columns[0] == sa.any_(arrays[0])
@@ -87,32 +122,43 @@ def _array_item(type_: Any, backend: Backend) -> Any:
     return type_
 
 
-def fetch_by_keys(core: SessionCore, loader: Loader, columns: Sequence[Any], keys: list[Any]) -> Operation[list[Any]]:
+def fetch_by_keys(core: SessionCore, loader: Loader, keys: list[Any]) -> Operation[Sequence[Any]]:
     """Fetch rows whose columns are among the keys; a key is a value, or a tuple for several columns."""
     plan, backend = loader.plan, core.backend
     if loader.style == "array":
         split = [keys] if loader.width == 1 else list(zip(*keys, strict=True))
         params = [encode(values) for encode, values in zip(loader.processors, split, strict=True)]
-        return list((yield from fetch(plan.sql, params, binary=plan.binary)))
+        return (yield from fetch(loader.sql, loader.parameters(params), binary=plan.binary))
     if loader.style == "json":
-        processor = loader.processors[0]
-        values = keys if processor is None else [processor(k) for k in keys]
-        return list((yield from fetch(plan.sql, (json.dumps(values),), binary=plan.binary)))
+        params = [json.dumps(_written(loader, keys))]
+        return (yield from fetch(loader.sql, loader.parameters(params), binary=plan.binary))
     rows: list[Any] = []
     size = max(1, (backend.capabilities.max_bound_values - 50) // loader.width)
     for start in range(0, len(keys), size):
-        sql, params = plan.bind((), {KEYS: keys[start : start + size]})
-        rows += yield from fetch(sql, params, binary=plan.binary)
+        sql, bound = plan.bind((), {KEYS: keys[start : start + size]})
+        rows += yield from fetch(sql, bound, binary=plan.binary)
     return rows
+
+
+def _written(loader: Loader, keys: list[Any]) -> list[Any]:
+    """Keys as the database has them."""
+    if not any(loader.processors):
+        return keys
+    if loader.width == 1:
+        return [loader.processors[0](key) for key in keys]
+    return [[v if p is None else p(v) for p, v in zip(loader.processors, key, strict=True)] for key in keys]
 
 
 def make_loader(statement: Any, columns: Sequence[Any], style: str, backend: Backend) -> Loader:
     plan = build_plan(statement, backend.dialect, ())
-    if style == "array":
-        processors = [backend.array_encoder(c.type) for c in columns]
-    else:
-        processors = [bind_processor(c.type, backend.dialect) for c in columns]
-    return Loader(plan, style, processors)
+    processors: list[Any] = [
+        backend.array_encoder(c.type) if style == "array" else bind_processor(c.type, backend.dialect)
+        for c in columns
+    ]
+    loader = Loader(plan, style, processors)
+    if style != "list":
+        loader.find_places()
+    return loader
 
 
 # ---------------------------------------------------------------- relations
@@ -142,6 +188,7 @@ def load_relation(
         yield from _load_targets(core, lacking, relation, branch.tree, chain)
         return
     yield from _load_members(core, lacking, relation, branch, chain)
+    core.note_loaded(lacking, name)
     if (core.new or core.dirty) and not renew:
         catch_up(core, relation, lacking)
 
@@ -159,7 +206,7 @@ def _load_targets(
         locals_ = [locals_[n] for n in order]
         remotes = [target.columns[name] for name in target.primary_key]
     yield from _complete(core, relation.parent, instances, locals_)
-    keys = {}
+    keys: dict[Any, None] = {}
     single = locals_[0] if len(locals_) == 1 else None
     waiting: list[tuple[Any, Any]] = []
     found_get = core.find if by_key else lambda *_: None
@@ -178,9 +225,9 @@ def _load_targets(
     if not waiting:
         return
     loader = _target_loader(core.backend, relation, remotes, tree)
-    rows = yield from fetch_by_keys(core, loader, remotes, list(keys))
+    rows = yield from fetch_by_keys(core, loader, list(keys))
     objects = core.hydrate_targets(loader.plan, rows)
-    found_by = _group_first(loader, objects, [target.attributes[c] for c in remotes])
+    found_by = _group_first(objects, [target.attributes[c] for c in remotes])
     for values, key in waiting:
         values[relation.name] = found_by.get(key)
     yield from core.load_planned(loader.plan, objects, chain=chain)
@@ -191,7 +238,7 @@ def _is_key(target: Mapper, columns: Sequence[Any]) -> bool:
     return sorted(names) == sorted(target.primary_key)
 
 
-def _group_first(loader: Loader, objects: list[Any], names: list[str]) -> dict[Any, Any]:
+def _group_first(objects: list[Any], names: list[str]) -> dict[Any, Any]:
     if len(names) == 1:
         name = names[0]
         return {o.__dict__[name]: o for o in objects}
@@ -200,14 +247,14 @@ def _group_first(loader: Loader, objects: list[Any], names: list[str]) -> dict[A
 
 def _target_loader(backend: Backend, relation: Relation, remotes: Sequence[Any], tree: LoadTree) -> Loader:
     key = ("targets", relation.target, tuple(remotes), tree)
-    loader = None if tree.has_criteria else backend.memo.get(key)
+    loader: Loader | None = None if tree.has_criteria else backend.memo.get(key)
     if loader is None:
-        style = key_style(remotes, backend, not tree.has_criteria)
+        style = key_style(remotes, backend)
         statement = sa.select(relation.target.entity).where(key_condition(remotes, style, backend))
         loader = make_loader(_with_tree(statement, tree), remotes, style, backend)
         if not tree.has_criteria:
             backend.memo[key] = loader
-    return loader  # type: ignore[no-any-return]
+    return loader
 
 
 def _with_tree(statement: Any, tree: LoadTree) -> Any:
@@ -219,7 +266,7 @@ def _load_members(
 ) -> Operation[None]:
     """One-to-many, many-to-many, and joins of any other form."""
     backend = core.backend
-    memo_key = ("members", relation, branch)
+    memo_key = ("members", relation, branch.tree)
     plain = not branch.criteria and not branch.tree.has_criteria
     made = backend.memo.get(memo_key) if plain else None
     if made is None:
@@ -233,7 +280,7 @@ def _load_members(
     if not keys:
         _share(groups, relation, {})
         return
-    rows = yield from fetch_by_keys(core, loader, columns, keys)
+    rows = yield from fetch_by_keys(core, loader, keys)
     out = core.hydrate_targets(loader.plan, rows)
     found: dict[Any, list[Any]] = defaultdict(list)
     if embedded is not None:
@@ -257,7 +304,9 @@ def _start_groups(instances: list[Any], relation: Relation, names: list[str]) ->
     return groups
 
 
-def _collect_embedded(found: dict[Any, list[Any]], rows: list[Any], out: list[Any], places: list[Any]) -> None:
+def _collect_embedded(
+    found: dict[Any, list[Any]], rows: Sequence[Any], out: list[Any], places: list[Any]
+) -> None:
     """The key stands among the target's own columns: read it from the row beside the object made of it."""
     if len(places) == 1:
         place, processor = places[0]
@@ -294,8 +343,10 @@ def found_by_key(relation: Relation) -> bool:
 
     Setting it would make rings of objects, which live until the garbage collector comes.
     """
-    return relation.direction is Direction.MANY_TO_ONE and relation.simple and _is_key(
-        relation.target, [remote for _, remote in relation.pairs]
+    return (
+        relation.direction is Direction.MANY_TO_ONE
+        and relation.simple
+        and _is_key(relation.target, [remote for _, remote in relation.pairs])
     )
 
 
@@ -307,7 +358,9 @@ def _renew_collection(held: Any, members: Sequence[Any]) -> None:
         set.update(held, members)
 
 
-def _member_loader(backend: Backend, relation: Relation, branch: Branch) -> tuple[Loader, list[Any], list[str], Any]:
+def _member_loader(
+    backend: Backend, relation: Relation, branch: Branch
+) -> tuple[Loader, list[Any], list[str], Any]:
     """(the statement, its key columns, the parent's attributes that hold the keys, where the key stands in a row)."""
     target = relation.target
     extra = adapt(branch.criteria, target, target.table) if branch.criteria else []
@@ -335,8 +388,7 @@ def _member_loader(backend: Backend, relation: Relation, branch: Branch) -> tupl
         columns = [source.c[parent.columns[name].key] for name in names]
         statement = _general_join(relation, source, target, columns)
         embedded = False
-    bare = relation.simple and not extra and not branch.tree.has_criteria and not _has_values(relation.order_by)
-    style = key_style(columns, backend, bare)
+    style = key_style(columns, backend)
     statement = statement.where(key_condition(columns, style, backend), *extra).order_by(*relation.order_by)
     loader = make_loader(_with_tree(statement, branch.tree), columns, style, backend)
     places = None
@@ -351,10 +403,6 @@ def _member_loader(backend: Backend, relation: Relation, branch: Branch) -> tupl
 def _joins_more(target: Mapper, tree: LoadTree) -> bool:
     """Whether rows of the target carry relations of it, which may repeat them."""
     return any(tree.branch(r).strategy in ("joined", "inner") for r in target.relations.values())
-
-
-def _has_values(expressions: Sequence[Any]) -> bool:
-    return any(isinstance(e, sa.BindParameter) for x in expressions for e in sa.sql.visitors.iterate(x))
 
 
 def _stand_in(parent: Mapper, target: Mapper) -> Any:
@@ -378,7 +426,9 @@ def load_column(core: SessionCore, mapper: Mapper, instances: Sequence[Any], nam
     yield from load_columns(core, mapper, instances, _missing_together(mapper, instances, name))
 
 
-def _complete(core: SessionCore, mapper: Mapper, instances: Sequence[Any], names: Sequence[str]) -> Operation[None]:
+def _complete(
+    core: SessionCore, mapper: Mapper, instances: Sequence[Any], names: Sequence[str]
+) -> Operation[None]:
     """Load the columns that a relation needs, where they were left out."""
     lacking = [i for i in instances if any(name not in i.__dict__ for name in names)]
     if lacking:
@@ -399,7 +449,7 @@ def load_columns(
         loader = core.backend.memo[memo_key] = make_loader(statement, key_columns, style, core.backend)
     by_key = {core.row_key(mapper, i): i for i in instances}
     keys = [k[0] for k in by_key] if len(key_columns) == 1 else list(by_key)
-    rows = yield from fetch_by_keys(core, loader, key_columns, keys)
+    rows = yield from fetch_by_keys(core, loader, keys)
     width = len(key_columns)
     for row in core.hydrate(loader.plan, rows, False):
         instance = by_key.pop(tuple(row[:width]))
@@ -442,7 +492,11 @@ def _missing_together(mapper: Mapper, instances: Sequence[Any], name: str) -> tu
 def refused(mapper: Mapper, name: str) -> InvalidRequestError:
     """The error of an attribute that must not be loaded by touching it."""
     write = f"await session.load(objects, {mapper.name}.{name})"
-    plan = f"selectinload({mapper.name}.{name})" if name in mapper.relations else f"undefer({mapper.name}.{name})"
+    plan = (
+        f"selectinload({mapper.name}.{name})"
+        if name in mapper.relations
+        else f"undefer({mapper.name}.{name})"
+    )
     kind = RelationNotLoaded if name in mapper.relations else AttributeNotLoaded
     return kind(
         model=mapper.name,
@@ -450,11 +504,6 @@ def refused(mapper: Mapper, name: str) -> InvalidRequestError:
         mend=f"Write `{write}`, or `await object.awaitable_attrs.{name}`, or plan it: `.options({plan})`.",
         write=write,
     )
-
-
-def siblings(instance: Any) -> list[Any]:
-    batch = instance.__dict__[BATCH]
-    return batch.alive() or [instance]
 
 
 # ---------------------------------------------------------------- one object by key
@@ -467,21 +516,31 @@ class KeyLoader:
 
     def __init__(self, mapper: Mapper, backend: Backend) -> None:
         columns = [mapper.columns[name] for name in mapper.primary_key]
-        params = [sa.bindparam(f"k{n}", type_=c.type) for n, c in enumerate(columns)]
+        names = [f"k{n}" for n in range(len(columns))]
+        params = [sa.bindparam(name, type_=c.type) for name, c in zip(names, columns, strict=True)]
         statement = sa.select(mapper.entity).where(*(c == p for c, p in zip(columns, params, strict=True)))
-        self.plan = plan = build_plan(statement, backend.dialect, ())
+        self.plan = build_plan(statement, backend.dialect, ())
         processors = [bind_processor(c.type, backend.dialect) for c in columns]
-        sql, single = plan.sql, processors[0]
-        if len(columns) == 1 and single is None:
-            self.bind = lambda key: (sql, (key,))
-        elif len(columns) == 1:
-            self.bind = lambda key: (sql, (single(key),))
-        else:
-            self.bind = lambda key: (sql, [p(k) if p else k for p, k in zip(processors, key, strict=True)])
+        self.bind = _key_binder(self.plan, names, processors)
+
+
+def _key_binder(
+    plan: Plan, names: list[str], processors: list[Any]
+) -> Callable[[Any], tuple[str, Sequence[Any]]]:
+    """From a key to SQL and parameters; joins of the model may have parameters besides the key."""
+    sql, single, many = plan.sql, processors[0], len(names) > 1
+    if len(plan.bind((), dict.fromkeys(names))[1]) != len(names):
+        return lambda key: plan.bind((), dict(zip(names, key if many else (key,), strict=True)))
+    if many:
+        return lambda key: (sql, [p(k) if p else k for p, k in zip(processors, key, strict=True)])
+    if single is None:
+        return lambda key: (sql, (key,))
+    return lambda key: (sql, (single(key),))
 
 
 def key_loader(backend: Backend, mapper: Mapper) -> KeyLoader:
-    loader = backend.memo.get(mapper)
+    """Find or make the loader of a class."""
+    loader: KeyLoader | None = backend.memo.get(mapper)
     if loader is None:
         loader = backend.memo[mapper] = KeyLoader(mapper, backend)
-    return loader  # type: ignore[no-any-return]
+    return loader

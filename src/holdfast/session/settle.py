@@ -63,7 +63,11 @@ def _join_owner(core: SessionCore, relation: Relation, instance: Any) -> None:
         return
     held = parent.__dict__.get(relation.back.name)
     if relation.back.uselist and held is not None and not contains(held, instance):
+        core.frame.save(parent)
         held.put(instance)
+    elif not relation.back.uselist and held is not instance and relation.back.name in parent.__dict__:
+        core.frame.save(parent)
+        parent.__dict__[relation.back.name] = instance
 
 
 def settle_updated(core: SessionCore, mapper: Mapper, instances: list[Any], names: tuple[str, ...]) -> None:
@@ -74,13 +78,13 @@ def settle_updated(core: SessionCore, mapper: Mapper, instances: list[Any], name
     for instance in instances:
         change = core.dirty.get(id(instance))
         originals = change.originals if change is not None else {}
+        former = [(r, _former_target(core, r, instance)) for r in moved if r.name not in originals]
         for name in names:
             originals.pop(name, None)
             if name in mapper.mutable:
                 core.note_written(instance, name)
-        for relation in moved:
-            if relation.name not in originals:
-                _follow_key(core, relation, instance)
+        for relation, old in former:
+            _follow_key(core, relation, instance, old)
 
 
 def _rekey(core: SessionCore, mapper: Mapper, instances: list[Any]) -> None:
@@ -126,20 +130,35 @@ def _refers_by(relation: Relation, names: tuple[str, ...]) -> bool:
     return any(relation.parent.attributes[local] in names for local, _ in relation.pairs)
 
 
-def _follow_key(core: SessionCore, relation: Relation, instance: Any) -> None:
+def _former_target(core: SessionCore, relation: Relation, instance: Any) -> Any:
+    """Where the row's foreign key led before it was written."""
+    held = instance.__dict__.get(relation.name)
+    if held is not None:
+        return held
+    names = [relation.parent.attributes[local] for local, _ in relation.pairs]
+    return core.find_target(relation, core.row_values(instance, names))
+
+
+def _follow_key(core: SessionCore, relation: Relation, instance: Any, old: Any) -> None:
     """The foreign key was set as a plain value: forget the old target, and move between loaded collections."""
-    old = instance.__dict__.get(relation.name)
-    if old is None:
-        instance.__dict__.pop(relation.name, None)
-    elif _leads_to(relation, instance, old):
+    if old is not None and _leads_to(relation, instance, old):
         return
-    else:
-        del instance.__dict__[relation.name]
-        held = old.__dict__.get(relation.back.name) if relation.back is not None else None
-        if relation.back is not None and relation.back.uselist and held is not None:
-            held.take(instance)
-    if relation.back is not None and relation.simple:
-        _join_owner(core, relation, instance)
+    instance.__dict__.pop(relation.name, None)
+    if relation.back is None or not relation.simple:
+        return
+    if old is not None:
+        _leave_owner(core, relation.back, old, instance)
+    _join_owner(core, relation, instance)
+
+
+def _leave_owner(core: SessionCore, back: Relation, owner: Any, instance: Any) -> None:
+    held = owner.__dict__.get(back.name)
+    if held is instance:
+        core.frame.save(owner)
+        owner.__dict__[back.name] = None
+    elif back.uselist and held is not None and contains(held, instance):
+        core.frame.save(owner)
+        held.take(instance)
 
 
 def _leads_to(relation: Relation, instance: Any, target: Any) -> bool:

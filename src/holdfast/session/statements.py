@@ -197,10 +197,14 @@ def _updates_by_key(statement: Any, params: Parameters) -> Mapper | None:
     return mapper
 
 
-def _update_by_key(core: SessionCore, statement: Any, mapper: Mapper, params: Parameters) -> Operation[Result[Any]]:
+def _update_by_key(
+    core: SessionCore, statement: Any, mapper: Mapper, params: Parameters
+) -> Operation[Result[Any]]:
     keys = mapper.primary_key
     statement = statement.where(*(mapper.columns[name] == sa.bindparam(_KEY + name) for name in keys))
-    renamed = [{_KEY + name if name in keys else name: value for name, value in one.items()} for one in params]
+    renamed = [
+        {_KEY + name if name in keys else name: value for name, value in one.items()} for one in params
+    ]
     count = yield from _send_list(core, statement, renamed)
     core.changed_behind()
     for one in params:

@@ -48,7 +48,10 @@ def _by_changes(core: SessionCore, shape: Shape, instances: list[Any]) -> dict[t
             names = [
                 name
                 for name, before in change.originals.items()
-                if name in columns and (now := values.get(name, MISSING)) is not before and differs(before, now)
+                if name in columns
+                and (now := values.get(name, MISSING)) is not before
+                and now is not MISSING
+                and (before is MISSING or isinstance(now, ClauseElement) or before != now)
             ]
             if names:
                 found[tuple(names)].append(instance)

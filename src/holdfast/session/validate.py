@@ -54,7 +54,7 @@ def null_check(mapper: Mapper, name: str) -> Check | None:
     field = f"{mapper.name}.{name}"
 
     def check(values: Sequence[Any]) -> None:
-        if any(value is None for value in values):
+        if None in values:
             if column.primary_key:
                 raise MissingKey(model=mapper.name, name=name, field=field)
             raise NotNullViolation(
