@@ -62,9 +62,9 @@ def _forget_targets(held: dict[str, Any], mapper: Mapper, name: str, changed: An
     """A foreign key has another value: the object it led to is not the one it leads to."""
     column = mapper.columns[name]
     for relation in mapper.relations.values():
-        if relation.direction is Direction.MANY_TO_ONE and relation.name not in changed:
-            if any(local is column for local, _ in relation.pairs):
-                held.pop(relation.name, None)
+        to_one = relation.direction is Direction.MANY_TO_ONE and relation.name not in changed
+        if to_one and any(local is column for local, _ in relation.pairs):
+            held.pop(relation.name, None)
 
 
 def start_collection(instance: Any, relation: Relation) -> Any:

@@ -43,7 +43,10 @@ def _constrained(mapper: Mapper, name: str, dialect: Dialect) -> list[Column[Any
     for constraint in table.constraints:
         columns = list(getattr(constraint, "columns", ()))
         given = dialect.identifier_preparer.format_constraint(constraint)
-        parts = [table.name, *([] if isinstance(constraint, PrimaryKeyConstraint) else [c.name for c in columns])]
+        parts = [
+            table.name,
+            *([] if isinstance(constraint, PrimaryKeyConstraint) else [c.name for c in columns]),
+        ]
         usual = "_".join([*parts, _SUFFIX.get(type(constraint), "check")])
         if name in (given, usual):
             return columns

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from holdfast.model import BATCH, MISSING, RAW, Batch
-from holdfast.model import InstrumentedList, InstrumentedSet
 
 GONE = Batch(None, None)
 """The batch of objects whose rows were deleted."""
@@ -31,7 +30,11 @@ class Change:
         for name in [name for name in self.originals if names is None or name in names]:
             original = self.originals.pop(name)
             held.pop(name, None)
-            if original is not MISSING and name in self.instance.__mapper__.columns and RAW + name not in held:
+            if (
+                original is not MISSING
+                and name in self.instance.__mapper__.columns
+                and RAW + name not in held
+            ):
                 held[name] = original
 
 
@@ -67,6 +70,17 @@ class Frame:
         for instance in instances:
             if id(instance) not in saved:
                 saved[id(instance)] = (instance, instance.__dict__.copy(), ())
+
+    def forget(self, instance: Any) -> None:
+        """The object left the session: a rollback is none of its business."""
+        for kept in (self.saved, self.added, self.inserted, self.deleted):
+            kept.pop(id(instance), None)
+
+    def forget_all(self) -> None:
+        """All objects left the session."""
+        for kept in (self.saved, self.added, self.inserted, self.deleted):
+            kept.clear()
+        self.loaded.clear()
 
     def restore(self) -> None:
         """Give all objects back the values that were kept."""

@@ -19,10 +19,10 @@ from holdfast.steps import Operation
 from .blame import name_fields
 from .changes import Change
 from .inserting import insert_objects
+from .order import delete_order, late_keys, table_ranks
 from .settle import settle_deleted
 from .shape import shape_of
 from .updating import changed_columns, update_objects
-from .order import delete_order, late_keys, table_ranks
 from .work import Associations, Link, association_row, pairs_of
 from .writes import Writer
 
@@ -55,7 +55,13 @@ class Flush:
         core = self.core
         yield from self._gather()
         self._link()
-        if not (core.new or core.deleted or self._is_dirty() or self.associations.added or self.associations.removed):
+        if not (
+            core.new
+            or core.deleted
+            or self._is_dirty()
+            or self.associations.added
+            or self.associations.removed
+        ):
             core.forget_changes()
             return
         yield from core.ensure_transaction()
@@ -126,7 +132,9 @@ class Flush:
         if relation.back is not None and not relation.back.uselist:
             return target.__dict__.get(relation.back.name) not in (None, from_)
         if self._given is None:
-            self._given = given_targets([*self.core.new.values(), *(c.instance for c in self._changed_relations())])
+            self._given = given_targets(
+                [*self.core.new.values(), *(c.instance for c in self._changed_relations())]
+            )
         return self._given.get((relation, id(target)), from_) is not from_
 
     def _cascade_deletes(self, instances: list[Any]) -> Operation[None]:
@@ -185,7 +193,9 @@ class Flush:
                 relation = relations.get(name)
                 if relation is None or relation.viewonly or name not in instance.__dict__:
                     continue
-                before = [] if original in (MISSING, None) else list(original) if relation.uselist else [original]
+                before = (
+                    [] if original in (MISSING, None) else list(original) if relation.uselist else [original]
+                )
                 self._link_relation(instance, relation, before, False)
         for instance in core.deleted.values():
             self._unlink_deleted(instance)
@@ -213,7 +223,11 @@ class Flush:
                 self.associations.remove(relation, instance, target)
             return
         for target in removed:
-            if id(target) not in core.deleted and core.holds(target) and not self._was_moved(relation, target):
+            if (
+                id(target) not in core.deleted
+                and core.holds(target)
+                and not self._was_moved(relation, target)
+            ):
                 self._add_link(Link(None, target, pairs_of(relation), relation))
         for target in added:
             self._add_link(Link(instance, target, pairs_of(relation), relation))
@@ -287,9 +301,13 @@ class Flush:
         return [instance for place, instance in found.items() if place not in self.core.new]
 
     def _waits(self, instance: Any, pending: set[int]) -> bool:
-        return bool(self.links) and any(id(link.parent) in pending for link in self.links.get(id(instance), ()))
+        return bool(self.links) and any(
+            id(link.parent) in pending for link in self.links.get(id(instance), ())
+        )
 
-    def _insert_ready(self, mapper: Mapper, waiting: dict[Mapper, list[Any]], pending: set[int]) -> Operation[bool]:
+    def _insert_ready(
+        self, mapper: Mapper, waiting: dict[Mapper, list[Any]], pending: set[int]
+    ) -> Operation[bool]:
         """Insert what waits for nobody, level by level; a self-reference has as many levels as it is deep."""
         wrote = False
         while mapper in waiting:
@@ -352,7 +370,9 @@ class Flush:
                 continue  # taken out and put back
             if removed and (id(parent) in core.deleted or id(target) in core.deleted):
                 continue  # goes with the object
-            by_table.setdefault(relation.secondary, []).append(association_row(relation, parent, target, core.row_values))
+            by_table.setdefault(relation.secondary, []).append(
+                association_row(relation, parent, target, core.row_values)
+            )
         for table, rows in by_table.items():
             columns = list(rows[0])
             values = [[row[column] for row in rows] for column in columns]

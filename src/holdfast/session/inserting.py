@@ -52,7 +52,9 @@ def _by_omitted(shape: Shape, instances: list[Any], held: Held) -> dict[tuple[st
         for name in shape.left_out
     ]
     if all(len(set(column)) == 1 for column in lacks):
-        return {tuple(name for name, column in zip(shape.left_out, lacks, strict=True) if column[0]): instances}
+        return {
+            tuple(name for name, column in zip(shape.left_out, lacks, strict=True) if column[0]): instances
+        }
     groups: dict[tuple[str, ...], list[Any]] = {}
     for place, instance in enumerate(instances):
         omitted = tuple(name for name, column in zip(shape.left_out, lacks, strict=True) if column[place])
@@ -87,7 +89,12 @@ def column_values(names: Sequence[str], held: Held) -> list[list[Any]]:
 
 
 def _send(
-    writer: Writer, shape: Shape, omitted: tuple[str, ...], names: list[str], values: list[list[Any]], count: int
+    writer: Writer,
+    shape: Shape,
+    omitted: tuple[str, ...],
+    names: list[str],
+    values: list[list[Any]],
+    count: int,
 ) -> Operation[list[Any]]:
     mapper, columns = shape.mapper, shape.mapper.columns
     unset = [name for name in mapper.primary_key if name not in omitted and name not in names]
@@ -141,7 +148,9 @@ def by_expression(instances: list[Any], names: Sequence[str]) -> tuple[list[Any]
     return plain, special
 
 
-def _insert_expression(core: SessionCore, shape: Shape, omitted: tuple[str, ...], instance: Any) -> Operation[None]:
+def _insert_expression(
+    core: SessionCore, shape: Shape, omitted: tuple[str, ...], instance: Any
+) -> Operation[None]:
     """An object with an SQL expression for a value is written by itself, and the value read back."""
     mapper = shape.mapper
     values = instance.__dict__

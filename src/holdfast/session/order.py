@@ -69,7 +69,9 @@ def delete_order(
     tables = {mapper.table for mapper in mappers}
     done: set[Table] = set()
     for mapper in mappers:
-        if any(_names_any(other.table, [mapper.table], late) and other.table not in done for other in mappers):
+        if any(
+            _names_any(other.table, [mapper.table], late) and other.table not in done for other in mappers
+        ):
             return _by_level(groups, mappers, _references(mappers, tables, late), read)
         done.add(mapper.table)
     keys = _references(mappers, tables, late)

@@ -37,7 +37,7 @@ class _OwnErrors(_Base):
         raise error
 
 
-class Scalars(_OwnErrors, ScalarResult[Any]):  # type: ignore[misc]
+class Scalars(_OwnErrors, ScalarResult[Any]):
     """The first column of each row."""
 
 

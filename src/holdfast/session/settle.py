@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from weakref import ref
 
-from holdfast.model import BATCH, Direction, Mapper, Relation
-from holdfast.model import contains
+from holdfast.model import BATCH, Direction, Mapper, Relation, contains
 
 from .changes import GONE
 
@@ -108,7 +107,9 @@ def _rename_references(core: SessionCore, mapper: Mapper, instance: Any, old_key
                 _rename_where(core, other, [near for near, _ in pairs], old, new)
 
 
-def _rename_where(core: SessionCore, mapper: Mapper, names: list[str], old: tuple[Any, ...], new: tuple[Any, ...]) -> None:
+def _rename_where(
+    core: SessionCore, mapper: Mapper, names: list[str], old: tuple[Any, ...], new: tuple[Any, ...]
+) -> None:
     for instance in [member() for member in core.identity(mapper).values()]:
         if instance is None or core.row_values(instance, names) != old:
             continue
@@ -180,8 +181,27 @@ def settle_deleted(core: SessionCore, mapper: Mapper, instances: list[Any]) -> N
         for relation in mapper.relations.values():
             if relation.back is not None and not relation.viewonly:
                 _leave(core, relation, instance)
+    _leave_unnamed(core, mapper, instances)
     for instance in instances:
         instance.__dict__[BATCH] = GONE
+
+
+def _leave_unnamed(core: SessionCore, mapper: Mapper, instances: list[Any]) -> None:
+    """Deleted objects leave the loaded collections that they do not know of themselves."""
+    gone = set(map(id, instances))
+    for owner_mapper, identity in core.identities.items():
+        for relation in owner_mapper.relations.values():
+            many = relation.direction is Direction.MANY_TO_MANY
+            if relation.target is mapper and relation.uselist and (many or relation.back is None):
+                for owner in [member() for member in identity.values()]:
+                    _drop_gone(core, owner, relation.name, gone)
+
+
+def _drop_gone(core: SessionCore, owner: Any, name: str, gone: set[int]) -> None:
+    held = None if owner is None else owner.__dict__.get(name)
+    for instance in [] if held is None else [one for one in held if id(one) in gone]:
+        core.frame.save(owner)
+        held.take(instance)
 
 
 def _leave(core: SessionCore, relation: Relation, instance: Any) -> None:

@@ -27,7 +27,9 @@ def catch_up(core: SessionCore, relation: Relation, owners: list[Any]) -> None:
                 _meet(core, relation, back, by_id, instance)
 
 
-def _meet(core: SessionCore, relation: Relation, back: Relation, owners: dict[int, Any], instance: Any) -> None:
+def _meet(
+    core: SessionCore, relation: Relation, back: Relation, owners: dict[int, Any], instance: Any
+) -> None:
     held = instance.__dict__[back.name]
     now = {id(one) for one in (held if back.uselist else [held])}
     before = _before(core, back, instance)

@@ -148,7 +148,9 @@ def _take_renewed(mapper: Mapper, instances: list[Any], renewed: list[str], rows
     take_back(mapper, held, renewed, found)
 
 
-def _update_expression(core: SessionCore, shape: Shape, names: tuple[str, ...], instance: Any) -> Operation[None]:
+def _update_expression(
+    core: SessionCore, shape: Shape, names: tuple[str, ...], instance: Any
+) -> Operation[None]:
     """An object with an SQL expression for a value is written by itself, and the value read back."""
     mapper, values = shape.mapper, instance.__dict__
     key = core.row_key(mapper, instance)
@@ -156,8 +158,12 @@ def _update_expression(core: SessionCore, shape: Shape, names: tuple[str, ...], 
     sent |= {mapper.columns[name]: e for name, e in shape.inline_updates.items() if name not in names}
     computed = [name for name in names if isinstance(values[name], ClauseElement)]
     back = list(dict.fromkeys([*computed, *shape.renewed, *mapper.primary_key]))
-    found = and_(*(mapper.columns[name] == value for name, value in zip(mapper.primary_key, key, strict=True)))
-    statement = update(mapper.table).where(found).values(sent).returning(*(mapper.columns[name] for name in back))
+    found = and_(
+        *(mapper.columns[name] == value for name, value in zip(mapper.primary_key, key, strict=True))
+    )
+    statement = (
+        update(mapper.table).where(found).values(sent).returning(*(mapper.columns[name] for name in back))
+    )
     rows = yield from core.run_core(statement)
     if len(rows) != 1:
         raise StaleDataError(table=mapper.table.name)

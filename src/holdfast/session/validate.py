@@ -16,7 +16,15 @@ from typing import Any
 from sqlalchemy import Column
 from sqlalchemy import types as sqltypes
 
-from holdfast.errors import BadText, MissingKey, NaiveDatetime, NotNullViolation, ValueOutOfRange, ValueTooLong, WrongType
+from holdfast.errors import (
+    BadText,
+    MissingKey,
+    NaiveDatetime,
+    NotNullViolation,
+    ValueOutOfRange,
+    ValueTooLong,
+    WrongType,
+)
 from holdfast.model import Mapper
 
 Check = Callable[[Sequence[Any]], None]
@@ -120,7 +128,7 @@ def _type_check(field: str, allowed: tuple[type[Any], ...]) -> Check:
                 wanted = " or ".join(t.__name__ for t in allowed)
                 raise WrongType(
                     f"{field} takes {wanted}, not {found.__name__}",
-                    mend=f"Convert it: {field.split('.')[-1]}={allowed[0].__name__}(...). Then session.rollback().",
+                    mend=f"Convert it: {field.rsplit('.', maxsplit=1)[-1]}={allowed[0].__name__}(...). Then session.rollback().",
                     field=field,
                 )
 
@@ -132,7 +140,9 @@ def _text_check(field: str, length: int | None) -> Check:
         texts = [value for value in values if value is not None]
         joined = "".join(texts)
         if "\0" in joined:
-            raise BadText(f"{field} has a NUL character", mend="Remove it: text.replace('\\0', '').", field=field)
+            raise BadText(
+                f"{field} has a NUL character", mend="Remove it: text.replace('\\0', '').", field=field
+            )
         if not joined.isascii():
             try:
                 joined.encode()
@@ -179,7 +189,9 @@ def _digits_check(field: str, precision: int, scale: int) -> Check:
 
     def check(values: Sequence[Any]) -> None:
         for value in values:
-            if value is not None and value == value and not -limit < value < limit:  # NaN is no matter of digits
+            if (
+                value is not None and value == value and not -limit < value < limit
+            ):  # NaN is no matter of digits
                 raise ValueOutOfRange(
                     f"{field} holds {precision - scale} digits before the point",
                     mend=f"Give it a smaller number, or widen the column: Numeric({precision + 4}, {scale}).",

@@ -100,7 +100,9 @@ class Writer:
             f"ORDER BY r.place{self._returning(returning)}"
         )
 
-    def _insert_values(self, rows: int, table: Table, columns: Columns, returning: Columns, inline: Any) -> str:
+    def _insert_values(
+        self, rows: int, table: Table, columns: Columns, returning: Columns, inline: Any
+    ) -> str:
         names = [self._name(c) for c in columns] + [self._name(c) for c, _ in inline]
         if not names:
             return f"INSERT INTO {self._table(table)} DEFAULT VALUES{self._returning(returning)}"

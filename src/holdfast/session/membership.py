@@ -1,0 +1,176 @@
+"""Which objects belong to a session: adding, deleting, letting go."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+from weakref import ref
+
+from holdfast.errors import (
+    InvalidRequestError,
+    ObjectInOtherSession,
+)
+from holdfast.model import (
+    BATCH,
+    DETACHED,
+    Batch,
+    Mapper,
+    Relation,
+    mapper_of,
+)
+
+from . import eager
+from .changes import GONE, make_transient
+from .state import SessionState
+
+
+class Membership(SessionState):
+    """A session that objects enter and leave."""
+
+    __slots__ = ()
+
+    def cascade_add(self, instance: Any) -> None:
+        if not self.holds(instance) or id(instance) in self.deleted:
+            self.add(instance)
+
+    def released(self, relation: Relation, instance: Any) -> None:
+        """A pending object that its owner let go is forgotten."""
+        if id(instance) not in self.new:
+            return
+        if relation.back is None or instance.__dict__.get(relation.back.name) is None:
+            self.expunge(instance)
+
+    def add(self, instance: Any) -> None:
+        """Add an object and all it reaches along save-update cascades."""
+        self.check_open()
+        waiting = [instance]
+        for found in waiting:  # grows as it goes, so that objects are added in the order they are reached
+            if self._add_one(found):
+                waiting.extend(_reachable(found, "save-update"))
+
+    def add_all(self, instances: Iterable[Any]) -> None:
+        """Add objects; new ones that reach nothing take the short way."""
+        self.check_open()
+        pending, new, added = self._pending or self._make_pending(), self.new, self.frame.added
+        for instance in instances:
+            values = getattr(instance, "__dict__", {})
+            mapper = type(instance).__dict__.get("__mapper__")
+            if mapper is None or BATCH in values or not mapper.reaches_nothing(values):
+                self.add(instance)
+            else:
+                values[BATCH] = pending
+                new[id(instance)] = added[id(instance)] = instance
+
+    def _add_one(self, instance: Any) -> bool:
+        mapper = mapper_of(instance)
+        batch = instance.__dict__.get(BATCH)
+        if batch is None:
+            instance.__dict__[BATCH] = self._pending or self._make_pending()
+            self.new[id(instance)] = instance
+            self.frame.added[id(instance)] = instance
+            return True
+        if batch.session is self:
+            return self.deleted.pop(id(instance), None) is not None
+        if batch.session is not None and not batch.session.closed:
+            raise ObjectInOtherSession(model=mapper.name)
+        if batch is GONE:
+            raise InvalidRequestError(
+                f"This {mapper.name} was deleted",
+                mend="Make a new object, or roll back the transaction that deleted it.",
+            )
+        self._reattach(mapper, instance)
+        return True
+
+    def _make_pending(self) -> Batch:
+        self._pending = batch = Batch(None, self)
+        batch.pending = True
+        return batch
+
+    def _reattach(self, mapper: Mapper, instance: Any) -> None:
+        """A detached object comes back as persistent."""
+        key = self._key(mapper, instance)
+        held = self.find(mapper, key)
+        if held is not None and held is not instance:
+            raise InvalidRequestError(
+                f"The session has another {mapper.name} with the same key",
+                mend="Write object = session.merge(object).",
+            )
+        batch = self.new_batch(mapper, None)
+        member = ref(instance)
+        batch.members.append(member)
+        instance.__dict__[BATCH] = batch
+        self.identity(mapper)[key] = member
+
+    def delete(self, instance: Any) -> None:
+        """Mark an object; the next flush deletes its row."""
+        self.check_open()
+        mapper = mapper_of(instance)
+        if not self.holds(instance) or id(instance) in self.new:
+            raise InvalidRequestError(
+                f"This {mapper.name} has no row in this session to delete",
+                mend="Load it here first, or take a pending object back with session.expunge(object).",
+            )
+        self.deleted[id(instance)] = instance
+
+    def expunge(self, instance: Any) -> None:
+        """Let an object go, and all that expunge cascades reach."""
+        if not self.holds(instance):
+            raise InvalidRequestError(
+                f"This {mapper_of(instance).name} is not in this session",
+                mend="Expunge it from the session that has it.",
+            )
+        waiting, seen = [instance], {id(instance)}
+        while waiting:
+            found = waiting.pop()
+            if not self.holds(found):
+                continue
+            self._expunge_one(found)
+            for target in _reachable(found, "expunge"):
+                if id(target) not in seen:
+                    seen.add(id(target))
+                    waiting.append(target)
+
+    def _expunge_one(self, instance: Any) -> None:
+        if id(instance) in self.new:
+            del self.new[id(instance)]
+            for frame in self.frames:
+                frame.forget(instance)
+            make_transient(instance)
+            return
+        self.drop_identity(mapper_of(instance), instance)
+        self.dirty.pop(id(instance), None)
+        self.deleted.pop(id(instance), None)
+        for frame in self.frames:
+            frame.forget(instance)
+        instance.__dict__[BATCH] = DETACHED
+
+    def expunge_all(self) -> None:
+        """Let all objects go."""
+        for instance in list(self.new.values()):
+            make_transient(instance)
+        for identity in self.identities.values():
+            for member in identity.values():
+                instance = member()
+                if instance is not None and self.holds(instance):
+                    instance.__dict__[BATCH] = DETACHED
+        self.new.clear()
+        for frame in self.frames:
+            frame.forget_all()
+        self.forget_all()
+
+    def forget_all(self) -> None:
+        self.identities.clear()
+        self.dirty.clear()
+        self.deleted.clear()
+        self.read.clear()
+        self._got.clear()
+
+
+def _reachable(instance: Any, cascade: str) -> list[Any]:
+    values = instance.__dict__
+    return [
+        target
+        for relation in mapper_of(instance).reaches(cascade)
+        if relation.name in values
+        for target in eager.held(instance, relation)
+    ]

@@ -1,0 +1,206 @@
+"""Flush, commit, rollback, savepoints; what a rollback gives back."""
+
+from __future__ import annotations
+
+from typing import Any
+from weakref import ref
+
+from holdfast.errors import (
+    InvalidRequestError,
+    NestedBegin,
+    TransactionFailed,
+)
+from holdfast.model import (
+    BATCH,
+    RAW,
+    mapper_of,
+)
+from holdfast.steps import Operation, command
+from holdfast.tx import Scope, begin_sql
+
+from .changes import Frame, forget_copy, make_transient
+from .flush import Flush
+from .membership import Membership
+
+
+class Transactions(Membership):
+    """A session that saves."""
+
+    __slots__ = ()
+
+    def has_changes(self) -> bool:
+        return bool(self.new or self.dirty or self.deleted or (self.read and self._read_changed()))
+
+    def _read_changed(self) -> bool:
+        """Values that were in somebody's hands, and differ now from what was loaded."""
+        changed = False
+        for (_, name), instance in self.read.items():
+            values = instance.__dict__
+            if name in values and RAW + name in values and values[name] != values[RAW + name]:
+                self._note_in_place(instance, name)
+                changed = True
+        return changed
+
+    def _note_in_place(self, instance: Any, name: str) -> None:
+        if self.holds(instance) and not instance.__dict__[BATCH].pending:
+            self.note_change(instance, name)
+
+    def forget_changes(self) -> None:
+        self.dirty.clear()
+        self.deleted.clear()
+
+    def flush(self) -> Operation[None]:
+        """Write what changed."""
+        if not self.has_changes():
+            return
+        self._check_usable()
+        self._read_changed()
+        try:
+            yield from Flush(self).run()
+        except BaseException:
+            self.failed = True
+            raise
+
+    def _autoflush(self) -> Operation[None]:
+        if self.autoflush and (self.new or self.dirty or self.deleted or self.read):
+            yield from self.flush()
+
+    def _check_usable(self) -> None:
+        if self.failed:
+            raise TransactionFailed
+
+    def ensure_transaction(self) -> Operation[None]:
+        if not self.in_transaction:
+            yield from command(begin_sql(self.backend.capabilities, self.scope or Scope()))
+            self.in_transaction = True
+
+    def begin(self, scope: Scope) -> None:
+        """Ask for a transaction; it is opened with the first statement."""
+        if self.scope is not None or self.in_transaction:
+            raise NestedBegin
+        self.scope = scope
+
+    def commit(self) -> Operation[None]:
+        """Flush, and make it last."""
+        self._check_usable()
+        yield from self.flush()
+        if len(self.frames) > 1:
+            raise InvalidRequestError(
+                "A savepoint is open", mend="Leave its block first: with session.begin_nested(): ..."
+            )
+        if self.in_transaction:
+            try:
+                yield from command("COMMIT")
+            except BaseException:
+                self.failed = True
+                raise
+        self._end()
+        self.frames.clear()
+
+    def rollback(self) -> Operation[None]:
+        """Undo what was not committed; objects go back to what they were, without a query."""
+        try:
+            if self.in_transaction:
+                yield from command("ROLLBACK", cleanup=True)
+        finally:
+            while self.frames:
+                self._restore(self.frames.pop())
+            self._forget_unflushed()
+            self._end()
+
+    def _end(self) -> None:
+        self.in_transaction = self.failed = False
+        self.scope = None
+        self.epoch += 1
+        self._got.clear()
+        self._purge()
+
+    def _purge(self) -> None:
+        """Drop dead references, now and then."""
+        for identity in self.identities.values():
+            if len(identity) > 1000:
+                for key in [k for k, member in identity.items() if member() is None]:
+                    del identity[key]
+
+    def savepoint(self) -> Operation[str]:
+        """Open a savepoint; answers its name."""
+        self._check_usable()
+        yield from self.flush()
+        yield from self.ensure_transaction()
+        if not self.frames:
+            self.frames.append(Frame())
+        name = f"holdfast_{len(self.frames)}"
+        yield from command(f"SAVEPOINT {name}")
+        self.frames.append(Frame())
+        return name
+
+    def release(self, name: str) -> Operation[None]:
+        """Keep what was done since the savepoint."""
+        self._check_usable()
+        yield from self.flush()
+        yield from command(f"RELEASE SAVEPOINT {name}")
+        frame = self.frames.pop()
+        frame.merge_into(self.frame)
+
+    def rollback_to(self, name: str) -> Operation[None]:
+        """Undo what was done since the savepoint."""
+        try:
+            yield from command(f"ROLLBACK TO SAVEPOINT {name}", cleanup=True)
+            yield from command(f"RELEASE SAVEPOINT {name}", cleanup=True)
+            self.failed = False
+        finally:
+            if len(self.frames) > 1:
+                self._restore(self.frames.pop())
+            self._forget_unflushed()
+            self.epoch += 1
+
+    def _restore(self, frame: Frame) -> None:
+        for instance in frame.inserted.values():
+            self.drop_identity(mapper_of(instance), instance)
+        frame.restore()
+        for instance in frame.added.values():
+            self.new.pop(id(instance), None)
+            make_transient(instance)
+        for key, instance in frame.deleted.items():
+            if key not in frame.inserted and key not in frame.added:
+                self.identity(mapper_of(instance))[self._key(mapper_of(instance), instance)] = ref(instance)
+        for instance, _, _ in frame.saved.values():
+            self._restore_identity(instance)
+
+    def _forget_unflushed(self) -> None:
+        self.dirty.clear()
+        self.deleted.clear()
+        for (_, name), instance in self.read.items():
+            forget_copy(instance, name)
+        self.read.clear()
+
+    def _restore_identity(self, instance: Any) -> None:
+        """A changed key goes back, too."""
+        if self.holds(instance) and not instance.__dict__[BATCH].pending:
+            mapper = mapper_of(instance)
+            identity = self.identity(mapper)
+            key = self._key(mapper, instance)
+            member = identity.get(key)
+            if member is None or member() is not instance:
+                for old in [k for k, m in identity.items() if m() is instance]:
+                    del identity[old]
+                identity[key] = ref(instance)
+
+    def close(self) -> Operation[None]:
+        """Roll back what is open; the session is at its end."""
+        try:
+            if self.in_transaction:
+                yield from command("ROLLBACK", cleanup=True)
+        finally:
+            self.finish()
+
+    def finish(self) -> None:
+        """Let all objects go.  They are not visited: a batch whose session is closed is detached."""
+        self.in_transaction = False
+        self.closed = True
+        self.touch = self.awaiter = None  # they lead back to the door: a ring for the garbage collector
+        for instance in self.new.values():
+            make_transient(instance)
+        self.new.clear()
+        self.frames.clear()
+        self.forget_all()
