@@ -58,12 +58,18 @@ def declare(library: Any, json: Any) -> SimpleNamespace:
             back_populates="owner", cascade="all, delete-orphan", foreign_keys="Item.owner_id"
         )
         loose: Mapped[list["Loose"]] = relationship(back_populates="owner")
-        quiet: Mapped[list["Quiet"]] = relationship(back_populates="owner", cascade="all", passive_deletes=True)
+        quiet: Mapped[list["Quiet"]] = relationship(
+            back_populates="owner", cascade="all", passive_deletes=True
+        )
         lone: Mapped[list["Lone"]] = relationship(cascade="all, delete-orphan")
-        profile: Mapped[Optional["Profile"]] = relationship(back_populates="owner", cascade="all, delete-orphan")
+        profile: Mapped[Optional["Profile"]] = relationship(
+            back_populates="owner", cascade="all, delete-orphan"
+        )
         tags: Mapped[list[Tag]] = relationship(secondary=owner_tags, back_populates="owners")
         favorite: Mapped[Optional["Item"]] = relationship(foreign_keys=[favorite_id], post_update=True)
-        memberships: Mapped[list["Membership"]] = relationship(back_populates="owner", cascade="all, delete-orphan")
+        memberships: Mapped[list["Membership"]] = relationship(
+            back_populates="owner", cascade="all, delete-orphan"
+        )
 
     class Item(Base):
         """Owned: taken out of its owner's list, it is deleted."""
@@ -149,7 +155,9 @@ def declare(library: Any, json: Any) -> SimpleNamespace:
     class Book(Base):
         __tablename__ = "books"
         __table_args__ = (
-            ForeignKeyConstraint(["shelf_room", "shelf_place"], ["shelves.room", "shelves.place"], onupdate="CASCADE"),
+            ForeignKeyConstraint(
+                ["shelf_room", "shelf_place"], ["shelves.room", "shelves.place"], onupdate="CASCADE"
+            ),
         )
         id: Mapped[int] = mapped_column(primary_key=True)
         label: Mapped[str] = mapped_column(String(20), unique=True)
@@ -164,4 +172,18 @@ def declare(library: Any, json: Any) -> SimpleNamespace:
 HOLDFAST = declare(holdfast, JSON)
 SQLALCHEMY = declare(sqlalchemy.orm, MutableDict.as_mutable(JSON))
 
-KINDS = ("Badge", "Tag", "Owner", "Item", "Loose", "Quiet", "Lone", "Profile", "Membership", "Node", "Branch", "Shelf", "Book")
+KINDS = (
+    "Badge",
+    "Tag",
+    "Owner",
+    "Item",
+    "Loose",
+    "Quiet",
+    "Lone",
+    "Profile",
+    "Membership",
+    "Node",
+    "Branch",
+    "Shelf",
+    "Book",
+)

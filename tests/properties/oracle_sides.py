@@ -23,7 +23,6 @@ from holdfast.errors import HoldfastError
 from holdfast.model import BATCH, RAW, Direction, mapper_of
 from holdfast.observe import StatementStarted
 from holdfast.session.changes import GONE
-
 from tests.properties.oracle_models import HOLDFAST, KINDS, SQLALCHEMY
 
 Tables = dict[str, dict[str, dict[str, Any]]]
@@ -42,7 +41,13 @@ class Side:
         self.savepoints: list[Any] = []
 
     def label(self, instance: Any) -> str | None:
-        return None if instance is None else instance.__dict__["label"] if "label" in instance.__dict__ else instance.label
+        return (
+            None
+            if instance is None
+            else instance.__dict__["label"]
+            if "label" in instance.__dict__
+            else instance.label
+        )
 
     def stays(self, instance: Any) -> bool:
         """Whether an object has a row, or will have one, and is not marked to be deleted."""
@@ -78,7 +83,9 @@ def by_label(models: SimpleNamespace, rows: dict[str, list[tuple[Any, ...]]]) ->
     return {name: dict(_named(table, rows[name], labels)) for name, table in tables.items()}
 
 
-def _named(table: sa.Table, rows: list[tuple[Any, ...]], labels: dict[Any, str]) -> Iterator[tuple[str, dict[str, Any]]]:
+def _named(
+    table: sa.Table, rows: list[tuple[Any, ...]], labels: dict[Any, str]
+) -> Iterator[tuple[str, dict[str, Any]]]:
     names = list(table.c.keys())
     for row in rows:
         values = dict(zip(names, row, strict=True))
@@ -185,7 +192,13 @@ class OurSide(Side):
             return "transient"
         if batch.pending:
             return "pending"
-        return "deleted" if batch is GONE else "persistent" if batch.session is self.session._core else "detached"
+        return (
+            "deleted"
+            if batch is GONE
+            else "persistent"
+            if batch.session is self.session._core
+            else "detached"
+        )
 
     def relations(self, instance: Any) -> dict[str, Any]:
         return {n: instance.__dict__[n] for n in mapper_of(instance).relations if n in instance.__dict__}
@@ -212,7 +225,9 @@ class OurSide(Side):
     def snapshot(self) -> dict[str, dict[str, Any]]:
         """What all persistent objects hold in memory."""
         return {
-            label: _copied(instance) for label, instance in self.objects.items() if self.state(instance) == "persistent"
+            label: _copied(instance)
+            for label, instance in self.objects.items()
+            if self.state(instance) == "persistent"
         }
 
     def memory(self) -> Tables:
@@ -221,7 +236,11 @@ class OurSide(Side):
         for label, instance in self.objects.items():
             if self.state(instance) == "persistent":
                 mapper, values = mapper_of(instance), instance.__dict__
-                held = {n: values.get(n, values.get(RAW + n)) for n in mapper.columns if n in values or RAW + n in values}
+                held = {
+                    n: values.get(n, values.get(RAW + n))
+                    for n in mapper.columns
+                    if n in values or RAW + n in values
+                }
                 held |= {n: self.related(v) for n, v in self.relations(instance).items()}
                 found.setdefault(mapper.table.name, {})[label] = held
         return found
@@ -254,11 +273,15 @@ def _related(relation: Any, row: dict[str, Any], rows: dict[str, list[dict[str, 
             if all(link[s.name] == row[c.name] for c, s in relation.parent_pairs)
         ]
         ends = [c.name for c, _ in relation.target_pairs]
-        return sorted(t["label"] for t in rows[relation.target.table.name] if tuple(t[e] for e in ends) in keys)
+        return sorted(
+            t["label"] for t in rows[relation.target.table.name] if tuple(t[e] for e in ends) in keys
+        )
     targets = [
         target["label"]
         for target in rows[relation.target.table.name]
-        if all(row[mine.name] is not None and row[mine.name] == target[far.name] for mine, far in relation.pairs)
+        if all(
+            row[mine.name] is not None and row[mine.name] == target[far.name] for mine, far in relation.pairs
+        )
     ]
     return sorted(targets) if relation.uselist else targets[0] if targets else None
 
@@ -319,7 +342,9 @@ class PostgresqlPlace:
         self.database = holdfast.Database(_in_schema(url, "ours", "postgresql"))
         SQLALCHEMY.Base.metadata.create_all(self.engine)
         self.database.create_all(HOLDFAST.Base)
-        tables = [f"{schema}.{name}" for name in SQLALCHEMY.Base.metadata.tables for schema in ("ours", "theirs")]
+        tables = [
+            f"{schema}.{name}" for name in SQLALCHEMY.Base.metadata.tables for schema in ("ours", "theirs")
+        ]
         empty = "; ".join(f"DELETE FROM {table}" for table in tables)  # TRUNCATE costs ten times as much
         self.empty = f"SET session_replication_role = replica; {empty}; SET session_replication_role = origin"
 

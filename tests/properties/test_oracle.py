@@ -8,16 +8,24 @@ after a rollback it must be what it was at the last commit, without a statement.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any, ClassVar
 
 import pytest
-from hypothesis import HealthCheck, Phase, settings, strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from tests.properties.oracle_models import KINDS
-from tests.properties.oracle_sides import OurSide, OrmSide, PostgresqlPlace, Side, sqlite_sides
+from tests.properties.oracle_sides import PostgresqlPlace, Side, sqlite_sides
 
 NIGHTLY = bool(os.environ.get("HOLDFAST_NIGHTLY"))
 
@@ -53,7 +61,11 @@ KEYS = {  # a foreign key set as a plain value: (attribute, target, its key)
     "Profile": ("owner_id", "Owner", "id"),
 }
 ONE_WAY = {("Owner", "lone")}  # its targets leave without telling it
-GONE = {"deleted": "gone", "detached": "gone", "transient": "gone"}  # an orphan may have been flushed, or not yet
+GONE = {
+    "deleted": "gone",
+    "detached": "gone",
+    "transient": "gone",
+}  # an orphan may have been flushed, or not yet
 PLAIN_KINDS = tuple(kind for kind in KINDS if kind not in ("Lone", "Membership"))
 
 picks = st.integers(0, 40)
@@ -152,7 +164,11 @@ class Oracle(RuleBasedStateMachine):
         tables = self.ours.tables()
         known = {label for rows in tables.values() for label in rows}
         for label in {*self.ours.objects, *self.theirs.objects}:
-            if label in known and label in self.theirs.objects and self.theirs.state(self.theirs.objects[label]) == "persistent":
+            if (
+                label in known
+                and label in self.theirs.objects
+                and self.theirs.state(self.theirs.objects[label]) == "persistent"
+            ):
                 continue
             for side in self.sides:
                 gone = side.objects.pop(label, None)
@@ -172,7 +188,9 @@ class Oracle(RuleBasedStateMachine):
                 continue
             ours = self.ours.relations(self.ours.objects[label])
             theirs = self.theirs.relations(instance)
-            for name in theirs.keys() & ours.keys() - {"profile"}:  # SQLAlchemy leaves the old owner's as it was
+            for name in theirs.keys() & ours.keys() - {
+                "profile"
+            }:  # SQLAlchemy leaves the old owner's as it was
                 held = self._names(ours[name], self.ours), self._names(theirs[name], self.theirs)
                 assert held[0] == held[1], f"{label}.{name}: {held[0]} and should be {held[1]}"
 
@@ -191,7 +209,8 @@ class Oracle(RuleBasedStateMachine):
             for label in self.theirs.objects
             if self.kinds[label] == kind
             and all(side.stays(side.objects[label]) for side in self.sides)
-            and {side.state(side.objects[label]) for side in self.sides} <= set(states or ("persistent", "pending"))
+            and {side.state(side.objects[label]) for side in self.sides}
+            <= set(states or ("persistent", "pending"))
         ]
 
     def choose(self, kind: str, pick: int, *states: str) -> str | None:
@@ -239,12 +258,16 @@ class Oracle(RuleBasedStateMachine):
 
     @rule(size=small, data=st.sampled_from([None, {}, {"a": 1}]))
     def add_graph(self, size: int, data: Any) -> None:
-        plan = [self.make(kind) + (kind, name) for (owner, name), kind in LISTS.items() if owner == "Owner"][:size]
+        plan = [self.make(kind) + (kind, name) for (owner, name), kind in LISTS.items() if owner == "Owner"][
+            :size
+        ]
         label, values = self.make("Owner")
 
         def act(side: Side) -> None:
             held = {name: [self.new(side, kind, n, v)] for n, v, kind, name in plan}
-            side.session.add_all([self.new(side, "Owner", label, values | held | {"data": data and dict(data)})])
+            side.session.add_all(
+                [self.new(side, "Owner", label, values | held | {"data": data and dict(data)})]
+            )
 
         self.both(act)
 
@@ -265,7 +288,11 @@ class Oracle(RuleBasedStateMachine):
         holder = self.choose(place[0], owner)
         if holder is not None:
             label, values = self.make(LISTS[place])
-            self.both(lambda s: getattr(s.objects[holder], place[1]).append(self.new(s, LISTS[place], label, values)))
+            self.both(
+                lambda s: getattr(s.objects[holder], place[1]).append(
+                    self.new(s, LISTS[place], label, values)
+                )
+            )
 
     @rule(owner=picks, tag=picks, by_list=st.booleans())
     def join(self, owner: int, tag: int, by_list: bool) -> None:
@@ -352,7 +379,12 @@ class Oracle(RuleBasedStateMachine):
         if holder is not None:
             self.both(act)
 
-    @rule(place=st.sampled_from(sorted(LISTS)), owner=picks, others=st.lists(picks, max_size=3), clear=st.booleans())
+    @rule(
+        place=st.sampled_from(sorted(LISTS)),
+        owner=picks,
+        others=st.lists(picks, max_size=3),
+        clear=st.booleans(),
+    )
     def replace(self, place: tuple[str, str], owner: int, others: list[int], clear: bool) -> None:
         kind, name = place
         holder = self.choose(kind, owner)
@@ -383,7 +415,9 @@ class Oracle(RuleBasedStateMachine):
         name, target_kind, key = KEYS[kind]
         holder = self.choose(kind, owner)
         member = None if other is None else self.choose(target_kind, other, "persistent")
-        if holder is None or (member and kind == "Node" and not self.may_hold(kind, "parent", holder, member)):
+        if holder is None or (
+            member and kind == "Node" and not self.may_hold(kind, "parent", holder, member)
+        ):
             return
 
         def act(side: Any) -> None:
@@ -405,13 +439,23 @@ class Oracle(RuleBasedStateMachine):
 
             self.both(act)
 
-    @rule(pick=picks, number=small, tags=st.none() | st.lists(picks, max_size=2), size=st.none() | small, known=st.booleans())
+    @rule(
+        pick=picks,
+        number=small,
+        tags=st.none() | st.lists(picks, max_size=2),
+        size=st.none() | small,
+        known=st.booleans(),
+    )
     def merge(self, pick: int, number: int, tags: list[int] | None, size: int | None, known: bool) -> None:
         label = self.choose("Owner", pick, "persistent") if known else None
         if label is None:
             label, _ = self.make("Owner")
             known = False
-        labels = None if tags is None else sorted({t for t in (self.choose("Tag", p, "persistent") for p in tags) if t})
+        labels = (
+            None
+            if tags is None
+            else sorted({t for t in (self.choose("Tag", p, "persistent") for p in tags) if t})
+        )
         items = None if size is None else [self.make("Item") for _ in range(size // 2)]
 
         def act(side: Side) -> None:
@@ -452,7 +496,13 @@ class Oracle(RuleBasedStateMachine):
 
         def act(side: Side) -> bool:
             model, instance = getattr(side.models, kind), side.objects[label]
-            key = (instance.room, instance.place) if kind == "Shelf" else instance.code if kind == "Tag" else instance.id
+            key = (
+                (instance.room, instance.place)
+                if kind == "Shelf"
+                else instance.code
+                if kind == "Tag"
+                else instance.id
+            )
             return side.session.get(model, key) is instance
 
         if label is not None:

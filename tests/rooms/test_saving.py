@@ -12,9 +12,29 @@ from copy import deepcopy
 from typing import Any
 
 import pytest
-from sqlalchemy import Column, Computed, ForeignKey, ForeignKeyConstraint, String, Table, delete, func, text, update
+from sqlalchemy import (
+    Column,
+    Computed,
+    ForeignKey,
+    ForeignKeyConstraint,
+    String,
+    Table,
+    delete,
+    func,
+    text,
+    update,
+)
 
-from holdfast import AsyncDatabase, Database, DeclarativeBase, Mapped, Session, mapped_column, relationship, select
+from holdfast import (
+    AsyncDatabase,
+    Database,
+    DeclarativeBase,
+    Mapped,
+    Session,
+    mapped_column,
+    relationship,
+    select,
+)
 from holdfast.errors import (
     CircularDependencyError,
     DetachedInstanceError,
@@ -152,7 +172,9 @@ class Shelf(Base):
 
 class Book(Base):
     __tablename__ = "books"
-    __table_args__ = (ForeignKeyConstraint(["room", "place"], ["shelves.room", "shelves.place"], onupdate="CASCADE"),)
+    __table_args__ = (
+        ForeignKeyConstraint(["room", "place"], ["shelves.room", "shelves.place"], onupdate="CASCADE"),
+    )
     id: Mapped[uuid.UUID] = mapped_column(primary_key=True, default=uuid.uuid4)
     room: Mapped[str | None]
     place: Mapped[int | None]
@@ -179,7 +201,12 @@ def said(db: Database) -> list[str]:
     heard: list[str] = []
 
     def hear(event: Any) -> None:
-        if isinstance(event, StatementStarted) and event.sql.split()[0] in ("SELECT", "INSERT", "UPDATE", "DELETE"):
+        if isinstance(event, StatementStarted) and event.sql.split()[0] in (
+            "SELECT",
+            "INSERT",
+            "UPDATE",
+            "DELETE",
+        ):
             words = event.sql.replace("INTO ", "").replace("FROM ", "").split()
             heard.append("SELECT" if words[0] == "SELECT" else f"{words[0]} {words[1]}")
 
@@ -237,7 +264,9 @@ def test_nothing_is_sent_for_what_did_not_change(session: Session, said: list[st
     assert said == []
 
 
-def test_a_tree_is_inserted_from_its_root_and_deleted_from_its_leaves(session: Session, said: list[str]) -> None:
+def test_a_tree_is_inserted_from_its_root_and_deleted_from_its_leaves(
+    session: Session, said: list[str]
+) -> None:
     root = Node(children=[Node(children=[Node(), Node()]), Node()])
     session.add(root.children[0].children[1])
     session.flush()
@@ -266,7 +295,11 @@ def test_post_update_breaks_a_circle_both_ways(session: Session, said: list[str]
     session.delete(team)
     session.commit()
 
-    assert [words for words in said if words != "SELECT"] == ["UPDATE teams", "DELETE players", "DELETE teams"]
+    assert [words for words in said if words != "SELECT"] == [
+        "UPDATE teams",
+        "DELETE players",
+        "DELETE teams",
+    ]
 
 
 def test_new_objects_that_wait_for_one_another_are_named(session: Session) -> None:
@@ -274,7 +307,9 @@ def test_new_objects_that_wait_for_one_another_are_named(session: Session) -> No
     egg.hen, hen.egg = hen, egg
     session.add(egg)
 
-    with pytest.raises(CircularDependencyError, match="New objects of Egg, Hen wait for one another.*post_update=True"):
+    with pytest.raises(
+        CircularDependencyError, match=r"New objects of Egg, Hen wait for one another.*post_update=True"
+    ):
         session.flush()
     session.rollback()
 
@@ -290,11 +325,13 @@ def test_rows_that_refer_to_one_another_cannot_be_deleted_in_any_order(session: 
     session.delete(egg)
     session.delete(hen)
 
-    with pytest.raises(CircularDependencyError, match="Egg, Hen refer to one another.*post_update=True"):
+    with pytest.raises(CircularDependencyError, match=r"Egg, Hen refer to one another.*post_update=True"):
         session.flush()
 
 
-def test_an_object_moved_to_a_new_parent_is_updated_after_its_insert(session: Session, said: list[str]) -> None:
+def test_an_object_moved_to_a_new_parent_is_updated_after_its_insert(
+    session: Session, said: list[str]
+) -> None:
     post = Post(title="a")
     save(session, User(name="a", posts=[post]))
     said.clear()
@@ -492,7 +529,9 @@ def test_a_pending_child_goes_with_its_deleted_owner(db: Database, session: Sess
         assert (count(other, User), count(other, Post)) == (0, 0)
 
 
-def test_passive_deletes_leave_the_rows_to_the_server(db: Database, session: Session, said: list[str]) -> None:
+def test_passive_deletes_leave_the_rows_to_the_server(
+    db: Database, session: Session, said: list[str]
+) -> None:
     save(session, User(name="a", logs=[Log(), Log()], profile=None))
     with db.session() as other:
         user = other.scalars(select(User)).one()
@@ -576,7 +615,14 @@ def test_a_collection_loaded_without_a_flush_knows_what_waits(db: Database, sess
 def snapshot(instance: Any) -> dict[str, Any]:
     names = [*instance.__mapper__.columns, *instance.__mapper__.relations]
     held = {name: instance.__dict__[name] for name in names if name in instance.__dict__}
-    return {name: list(value) if isinstance(value, list) else deepcopy(value) if isinstance(value, dict) else value for name, value in held.items()}
+    return {
+        name: list(value)
+        if isinstance(value, list)
+        else deepcopy(value)
+        if isinstance(value, dict)
+        else value
+        for name, value in held.items()
+    }
 
 
 def test_a_rollback_gives_everything_back_without_a_statement(session: Session, said: list[str]) -> None:
@@ -790,7 +836,9 @@ def test_merge_copies_onto_the_sessions_object(session: Session) -> None:
     user = User(name="a", age=1, posts=[Post(title="x")])
     save(session, user)
 
-    merged = session.merge(User(id=user.id, name="b", posts=[Post(id=user.posts[0].id, title="y"), Post(title="z")]))
+    merged = session.merge(
+        User(id=user.id, name="b", posts=[Post(id=user.posts[0].id, title="y"), Post(title="z")])
+    )
     session.commit()
 
     assert merged is user
@@ -840,7 +888,10 @@ def test_an_object_belongs_to_one_session(db: Database, session: Session) -> Non
     user = User(name="a")
     save(session, user)
 
-    with db.session() as other, pytest.raises(ObjectInOtherSession, match=r"expunge\(object\).*merge\(object\)"):
+    with (
+        db.session() as other,
+        pytest.raises(ObjectInOtherSession, match=r"expunge\(object\).*merge\(object\)"),
+    ):
         other.add(user)
     with db.session() as other, pytest.raises(ObjectInOtherSession):
         other.add(Post(title="x", author=user))
@@ -860,8 +911,12 @@ def test_refresh_reads_the_row_again_and_drops_changes(db: Database, session: Se
     assert session.dirty == []
 
 
-@pytest.mark.parametrize("change", [lambda u: setattr(u, "age", 2), lambda u: setattr(u, "age", User.age + 1)])
-def test_a_row_that_vanished_is_stale_data(db: Database, session: Session, change: Callable[[User], None]) -> None:
+@pytest.mark.parametrize(
+    "change", [lambda u: setattr(u, "age", 2), lambda u: setattr(u, "age", User.age + 1)]
+)
+def test_a_row_that_vanished_is_stale_data(
+    db: Database, session: Session, change: Callable[[User], None]
+) -> None:
     user = User(name="a")
     save(session, user)
     with db.begin() as other:

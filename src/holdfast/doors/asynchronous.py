@@ -284,8 +284,10 @@ class AsyncSession:
 
         What this transaction has loaded costs no statement.  None where there is no row.
         """
-        core = self._core
-        return await self._run(core.get(entity, ident, options, populate_existing, with_for_update))
+        found: T | None = await self._run(
+            self._core.get(entity, ident, options, populate_existing, with_for_update)
+        )
+        return found
 
     async def get_one(
         self,
@@ -297,14 +299,15 @@ class AsyncSession:
         with_for_update: Any = None,
     ) -> T:
         """Find an object by its key as `get` does; raises `NoResultFound` where there is no row."""
-        core = self._core
-        found = await self._run(core.get(entity, ident, options, populate_existing, with_for_update))
+        found: T | None = await self._run(
+            self._core.get(entity, ident, options, populate_existing, with_for_update)
+        )
         if found is None:
             raise NoResultFound(
                 f"There is no {mapper_of(entity).name} with this key",
                 mend="Use session.get(...), which answers None, where there may be none.",
             )
-        return found  # type: ignore[no-any-return]
+        return found
 
     async def load(self, objects: Any, *path: Any) -> None:
         """Load a path of relations for objects, one statement per step: ``load(users, User.posts, Post.tags)``."""
@@ -332,7 +335,8 @@ class AsyncSession:
 
     async def merge(self, instance: T, *, load: bool = True) -> T:
         """Copy an object's values onto the session's object of the same key; answers that object."""
-        return await self._run(self._core.merge(instance, load))
+        merged: T = await self._run(self._core.merge(instance, load))
+        return merged
 
     def expunge(self, instance: Any) -> None:
         """Let an object go; it stays readable and is saved no more."""

@@ -267,8 +267,10 @@ class Session:
 
         What this transaction has loaded costs no statement.  None where there is no row.
         """
-        core = self._core
-        return self._run(core.get(entity, ident, options, populate_existing, with_for_update))
+        found: T | None = self._run(
+            self._core.get(entity, ident, options, populate_existing, with_for_update)
+        )
+        return found
 
     def get_one(
         self,
@@ -280,14 +282,15 @@ class Session:
         with_for_update: Any = None,
     ) -> T:
         """Find an object by its key as `get` does; raises `NoResultFound` where there is no row."""
-        core = self._core
-        found = self._run(core.get(entity, ident, options, populate_existing, with_for_update))
+        found: T | None = self._run(
+            self._core.get(entity, ident, options, populate_existing, with_for_update)
+        )
         if found is None:
             raise NoResultFound(
                 f"There is no {mapper_of(entity).name} with this key",
                 mend="Use session.get(...), which answers None, where there may be none.",
             )
-        return found  # type: ignore[no-any-return]
+        return found
 
     def load(self, objects: Any, *path: Any) -> None:
         """Load a path of relations for objects, one statement per step: ``load(users, User.posts, Post.tags)``."""
@@ -315,7 +318,8 @@ class Session:
 
     def merge(self, instance: T, *, load: bool = True) -> T:
         """Copy an object's values onto the session's object of the same key; answers that object."""
-        return self._run(self._core.merge(instance, load))
+        merged: T = self._run(self._core.merge(instance, load))
+        return merged
 
     def expunge(self, instance: Any) -> None:
         """Let an object go; it stays readable and is saved no more."""

@@ -47,12 +47,12 @@ def hydrate(plan: Plan, rows: Any, session: Any, refresh: bool) -> list[Any]:
     A thousand new objects would make the collector look at them six times while they are being made, and find
     nothing: a quarter of the time.  It is a switch of the whole process, so it is only thrown for this loop.
     """
-    make = plan.hydrate or row_function(plan)
+    make: RowFunction = plan.hydrate or row_function(plan)
     if len(rows) < MANY or not gc.isenabled():
-        return make(rows, session, refresh)  # type: ignore[no-any-return]
+        return make(rows, session, refresh)
     gc.disable()
     try:
-        return make(rows, session, refresh)  # type: ignore[no-any-return]
+        return make(rows, session, refresh)
     finally:
         gc.enable()
 

@@ -14,7 +14,7 @@ import decimal
 import operator
 import uuid
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Column
 from sqlalchemy.sql.elements import BinaryExpression, BindParameter, _anonymous_label
@@ -85,12 +85,14 @@ class EntityColumn(Column[Any]):
 
     inherit_cache = True
 
-    __eq__ = _comparison("__eq__")
-    __ne__ = _comparison("__ne__")
-    __lt__ = _comparison("__lt__")
-    __le__ = _comparison("__le__")
-    __gt__ = _comparison("__gt__")
-    __ge__ = _comparison("__ge__")
+    if not TYPE_CHECKING:  # to a checker they are what Core says
+        __eq__ = _comparison("__eq__")
+        __ne__ = _comparison("__ne__")
+        __lt__ = _comparison("__lt__")
+        __le__ = _comparison("__le__")
+        __gt__ = _comparison("__gt__")
+        __ge__ = _comparison("__ge__")
+
     __hash__ = Column.__hash__
 
 

@@ -247,7 +247,7 @@ def install(mapper: Mapper) -> None:
     mapper.collections = tuple(name for name, relation in mapper.relations.items() if relation.uselist)
     mapper.class_.__setters__ = mapper.setters
     if "__setattr__" not in vars(mapper.class_):
-        mapper.class_.__setattr__ = _attribute_setter(mapper)  # type: ignore[method-assign]
+        type.__setattr__(mapper.class_, "__setattr__", _attribute_setter(mapper))
 
 
 def _attribute_setter(mapper: Mapper) -> Callable[[Any, str, Any], None]:
@@ -565,11 +565,11 @@ class InstrumentedList(list[Any], _Collection):
     def __delitem__(self, index: Any) -> None:
         self._replace_at(index, None)
 
-    def __iadd__(self, items: Any) -> Any:
+    def __iadd__(self, items: Any) -> Any:  # type: ignore[misc]
         self.extend(items)
         return self
 
-    def __imul__(self, times: Any) -> Any:
+    def __imul__(self, times: Any) -> Any:  # type: ignore[misc]
         self._replace_at(slice(None), list(self) * times)
         return self
 
@@ -648,19 +648,19 @@ class InstrumentedSet(set[Any], _Collection):
     def symmetric_difference_update(self, other: Any) -> None:
         self._become(set(self).symmetric_difference(other))
 
-    def __ior__(self, other: Any) -> Any:
+    def __ior__(self, other: Any) -> Any:  # type: ignore[misc]
         self.update(other)
         return self
 
-    def __iand__(self, other: Any) -> Any:
+    def __iand__(self, other: Any) -> Any:  # type: ignore[misc]
         self.intersection_update(other)
         return self
 
-    def __isub__(self, other: Any) -> Any:
+    def __isub__(self, other: Any) -> Any:  # type: ignore[misc]
         self.difference_update(other)
         return self
 
-    def __ixor__(self, other: Any) -> Any:
+    def __ixor__(self, other: Any) -> Any:  # type: ignore[misc]
         self.symmetric_difference_update(other)
         return self
 

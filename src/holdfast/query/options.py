@@ -55,10 +55,10 @@ class LoaderOption(ExecutableOption, HasCacheKey, ExecutableOptionRole):
         self.path = path
         self.directions = directions
 
-    def _gen_cache_key(self, anon_map: Any, bindparams: list[Any]) -> tuple[Any, ...]:
-        root = None if self.root is None else self.root._gen_cache_key(anon_map, bindparams)
+    def _gen_cache_key(self, am: Any, bindparams: list[Any]) -> tuple[Any, ...]:
+        root = None if self.root is None else self.root._gen_cache_key(am, bindparams)
         said = tuple(
-            (d.path, d.action, d.detail, tuple(c._gen_cache_key(anon_map, bindparams) for c in d.criteria))
+            (d.path, d.action, d.detail, tuple(c._gen_cache_key(am, bindparams) for c in d.criteria))
             for d in self.directions
         )
         return (LoaderOption, root, said)

@@ -138,13 +138,13 @@ class FromStatement(TypedReturnsRows[Unpack[Ts]], sa.ClauseElement):
         self._raw_columns = list(entities)
         self.statement = statement if not isinstance(statement, str) else sa.text(statement)
 
-    def _gen_cache_key(self, anon_map: Any, bindparams: list[Any]) -> tuple[Any, ...] | None:
-        inner = self.statement._gen_cache_key(anon_map, bindparams)
+    def _gen_cache_key(self, am: Any, bindparams: list[Any]) -> tuple[Any, ...] | None:
+        inner = self.statement._gen_cache_key(am, bindparams)
         if inner is None:
             return None
-        entities = tuple(c._gen_cache_key(anon_map, bindparams) for c in self._raw_columns)
+        entities = tuple(c._gen_cache_key(am, bindparams) for c in self._raw_columns)
         loads: tuple[Any, ...] = self._with_options
-        options = tuple(option._gen_cache_key(anon_map, bindparams) for option in loads)
+        options = tuple(option._gen_cache_key(am, bindparams) for option in loads)
         return (FromStatement, entities, inner, options)
 
 

@@ -41,7 +41,7 @@ def _constrained(mapper: Mapper, name: str, dialect: Dialect) -> list[Column[Any
         if index.name == name:
             return list(index.columns)
     for constraint in table.constraints:
-        columns = list(getattr(constraint, "columns", ()))
+        columns: list[Column[Any]] = list(getattr(constraint, "columns", ()))
         given = dialect.identifier_preparer.format_constraint(constraint)
         parts = [
             table.name,

@@ -47,7 +47,7 @@ class SessionCore(Reading):
         complete = key is not None and not (isinstance(key, tuple) and None in key)
         merged = (yield from self.get(mapper.class_, key)) if complete else None
         if merged is None:
-            merged = mapper.class_.__new__(mapper.class_)
+            merged = object.__new__(mapper.class_)
             self.add(merged)
         done[id(instance)] = merged
         for name in mapper.columns:

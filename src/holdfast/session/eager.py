@@ -20,7 +20,7 @@ from holdfast.steps import Operation
 from . import loading
 
 if TYPE_CHECKING:
-    from .core import SessionCore
+    from .asking import Asking
 
 EAGER = ("selectin", "subquery", "immediate", "noload", "joined", "inner")
 """Strategies that act with the rows; a join that could not be made is a statement instead."""
@@ -42,7 +42,7 @@ def _wants(slot: EntitySlot) -> bool:
 
 
 def load_planned(
-    core: SessionCore, plan: Plan, out: Sequence[Any], statement: Any, chain: Chain
+    core: Asking, plan: Plan, out: Sequence[Any], statement: Any, chain: Chain
 ) -> Operation[None]:
     """Load what each entity of a result wants; ``chain`` are the classes it was reached from."""
     for place, slot in enumerate(plan.slots):
@@ -56,7 +56,7 @@ def load_planned(
 
 
 def _load_slot(
-    core: SessionCore, slot: EntitySlot, objects: Sequence[Any], tree: LoadTree, chain: Chain
+    core: Asking, slot: EntitySlot, objects: Sequence[Any], tree: LoadTree, chain: Chain
 ) -> Operation[None]:
     unique = list({id(o): o for o in objects if o is not None}.values())
     if not unique:
@@ -81,7 +81,7 @@ def _goes_on(tree: LoadTree, relation: Relation, branch: Branch, chain: Chain) -
 
 
 def _deepen(
-    core: SessionCore, relation: Relation, parents: Sequence[Any], tree: LoadTree, chain: Chain
+    core: Asking, relation: Relation, parents: Sequence[Any], tree: LoadTree, chain: Chain
 ) -> Operation[None]:
     """What lies behind a relation that was loaded already, and so brought no rows to hang it on."""
     for inner, branch in tree.branches:

@@ -101,11 +101,11 @@ class Flush:
             relations = mapper_of(change.instance).relations
             for name, original in list(change.originals.items()):
                 relation = relations.get(name)
-                if relation is None or original in (None, MISSING):
+                if relation is None or not as_targets(relation, original):
                     continue
                 if "delete-orphan" in relation.cascade:
                     kept = {id(t) for t in targets(change.instance, relation)}
-                    for target in original if relation.uselist else [original]:
+                    for target in as_targets(relation, original):
                         if id(target) not in kept:
                             self._orphan(relation, target)
                 elif relation.back is not None and "delete-orphan" in relation.back.cascade:
@@ -130,7 +130,8 @@ class Flush:
     def _was_moved(self, relation: Relation, target: Any, from_: Any = None) -> bool:
         """Whether an object taken out of a relation was given to another parent."""
         if relation.back is not None and not relation.back.uselist:
-            return target.__dict__.get(relation.back.name) not in (None, from_)
+            now = target.__dict__.get(relation.back.name)
+            return now is not None and now is not from_
         if self._given is None:
             self._given = given_targets(
                 [*self.core.new.values(), *(c.instance for c in self._changed_relations())]
@@ -156,10 +157,10 @@ class Flush:
         """What the relation holds, and what was taken out of it since the last flush."""
         found = list(targets(instance, relation))
         change = self.core.dirty.get(id(instance))
-        original = change.originals.get(relation.name, MISSING) if change else MISSING
-        if original is not MISSING and original is not None:
+        if change is not None:
             known = {id(t) for t in found}
-            found += [t for t in (original if relation.uselist else [original]) if id(t) not in known]
+            before = as_targets(relation, change.originals.get(relation.name))
+            found += [t for t in before if id(t) not in known]
         return found
 
     def _follow_delete(self, instance: Any, relation: Relation, target: Any, cascades: bool) -> None:
@@ -188,15 +189,10 @@ class Flush:
                         self._link_relation(instance, relation, [], True)
         for change in self._changed_relations():
             instance = change.instance
-            relations = mapper_of(instance).relations
-            for name, original in list(change.originals.items()):
-                relation = relations.get(name)
-                if relation is None or relation.viewonly or name not in instance.__dict__:
-                    continue
-                before = (
-                    [] if original in (MISSING, None) else list(original) if relation.uselist else [original]
-                )
-                self._link_relation(instance, relation, before, False)
+            for name, relation in mapper_of(instance).relations.items():
+                if name in change.originals and name in instance.__dict__ and not relation.viewonly:
+                    before = as_targets(relation, change.originals[name])
+                    self._link_relation(instance, relation, before, False)
         for instance in core.deleted.values():
             self._unlink_deleted(instance)
 
@@ -426,8 +422,12 @@ def given_targets(parents: Iterable[Any]) -> dict[tuple[Relation, int], Any]:
 
 def targets(instance: Any, relation: Relation) -> list[Any]:
     """What a relation holds in memory; nothing where it is not loaded."""
-    held = instance.__dict__.get(relation.name)
-    if held is None:
+    return as_targets(relation, instance.__dict__.get(relation.name))
+
+
+def as_targets(relation: Relation, held: Any) -> list[Any]:
+    """The objects in a relation's value, now or before a change."""
+    if held is None or held is MISSING:
         return []
     return list(held) if relation.uselist else [held]
 

@@ -23,7 +23,7 @@ from holdfast.steps import Operation, fetch
 from .unflushed import catch_up
 
 if TYPE_CHECKING:
-    from .core import SessionCore
+    from .asking import Asking
 
 KEYS = "holdfast_keys"
 
@@ -122,7 +122,7 @@ def _array_item(type_: Any, backend: Backend) -> Any:
     return type_
 
 
-def fetch_by_keys(core: SessionCore, loader: Loader, keys: list[Any]) -> Operation[Sequence[Any]]:
+def fetch_by_keys(core: Asking, loader: Loader, keys: list[Any]) -> Operation[Sequence[Any]]:
     """Fetch rows whose columns are among the keys; a key is a value, or a tuple for several columns."""
     plan, backend = loader.plan, core.backend
     if loader.style == "array":
@@ -165,7 +165,7 @@ def make_loader(statement: Any, columns: Sequence[Any], style: str, backend: Bac
 
 
 def load_relation(
-    core: SessionCore,
+    core: Asking,
     mapper: Mapper,
     instances: Sequence[Any],
     relation: Relation,
@@ -194,7 +194,7 @@ def load_relation(
 
 
 def _load_targets(
-    core: SessionCore, instances: list[Any], relation: Relation, tree: LoadTree, chain: tuple[Mapper, ...]
+    core: Asking, instances: list[Any], relation: Relation, tree: LoadTree, chain: tuple[Mapper, ...]
 ) -> Operation[None]:
     """Many-to-one: what the identity map has costs nothing, the rest comes in one statement."""
     target = relation.target
@@ -262,7 +262,7 @@ def _with_tree(statement: Any, tree: LoadTree) -> Any:
 
 
 def _load_members(
-    core: SessionCore, instances: list[Any], relation: Relation, branch: Branch, chain: tuple[Mapper, ...]
+    core: Asking, instances: list[Any], relation: Relation, branch: Branch, chain: tuple[Mapper, ...]
 ) -> Operation[None]:
     """One-to-many, many-to-many, and joins of any other form."""
     backend = core.backend
@@ -421,13 +421,13 @@ def _general_join(relation: Relation, source: Any, target: Mapper, columns: list
 # ---------------------------------------------------------------- columns
 
 
-def load_column(core: SessionCore, mapper: Mapper, instances: Sequence[Any], name: str) -> Operation[None]:
+def load_column(core: Asking, mapper: Mapper, instances: Sequence[Any], name: str) -> Operation[None]:
     """Load an attribute that was left out, for all who lack it, with what was left out beside it."""
     yield from load_columns(core, mapper, instances, _missing_together(mapper, instances, name))
 
 
 def _complete(
-    core: SessionCore, mapper: Mapper, instances: Sequence[Any], names: Sequence[str]
+    core: Asking, mapper: Mapper, instances: Sequence[Any], names: Sequence[str]
 ) -> Operation[None]:
     """Load the columns that a relation needs, where they were left out."""
     lacking = [i for i in instances if any(name not in i.__dict__ for name in names)]
@@ -436,7 +436,7 @@ def _complete(
 
 
 def load_columns(
-    core: SessionCore, mapper: Mapper, instances: Sequence[Any], wanted: tuple[str, ...], again: bool = False
+    core: Asking, mapper: Mapper, instances: Sequence[Any], wanted: tuple[str, ...], again: bool = False
 ) -> Operation[None]:
     """Load columns where they are missing; ``again`` replaces what is there."""
     key_columns = [mapper.columns[n] for n in mapper.primary_key]
@@ -458,7 +458,7 @@ def load_columns(
         raise row_gone(mapper)
 
 
-def _fill(core: SessionCore, mapper: Mapper, instance: Any, values: dict[str, Any], again: bool) -> None:
+def _fill(core: Asking, mapper: Mapper, instance: Any, values: dict[str, Any], again: bool) -> None:
     held = instance.__dict__
     if again:
         core.keep_before_renewal(instance)

@@ -37,7 +37,7 @@ class _OwnErrors(_Base):
         raise error
 
 
-class Scalars(_OwnErrors, ScalarResult[Any]):
+class Scalars(_OwnErrors, ScalarResult[Any]):  # pyright: ignore[reportGeneralTypeIssues, reportIncompatibleVariableOverride]
     """The first column of each row."""
 
 

@@ -10,10 +10,10 @@ from holdfast.model import BATCH, Direction, Mapper, Relation, contains
 from .changes import GONE
 
 if TYPE_CHECKING:
-    from .core import SessionCore
+    from .state import SessionState
 
 
-def settle_inserted(core: SessionCore, mapper: Mapper, instances: list[Any]) -> None:
+def settle_inserted(core: SessionState, mapper: Mapper, instances: list[Any]) -> None:
     """New objects have a row now: they enter the identity map, as siblings."""
     batch = core.new_batch(mapper, None)
     batch.members = members = list(map(ref, instances))
@@ -52,7 +52,7 @@ def owner_relations(mapper: Mapper) -> list[Relation]:
     return found
 
 
-def _join_owner(core: SessionCore, relation: Relation, instance: Any) -> None:
+def _join_owner(core: SessionState, relation: Relation, instance: Any) -> None:
     """A foreign key that was set as a plain value: the parent's loaded collection learns of its new member."""
     if relation.name in instance.__dict__:
         return
@@ -69,7 +69,7 @@ def _join_owner(core: SessionCore, relation: Relation, instance: Any) -> None:
         parent.__dict__[relation.back.name] = instance
 
 
-def settle_updated(core: SessionCore, mapper: Mapper, instances: list[Any], names: tuple[str, ...]) -> None:
+def settle_updated(core: SessionState, mapper: Mapper, instances: list[Any], names: tuple[str, ...]) -> None:
     """Changed keys are known by their new value; a changed foreign key leads to another object."""
     if any(name in mapper.primary_key for name in names):
         _rekey(core, mapper, instances)
@@ -86,7 +86,7 @@ def settle_updated(core: SessionCore, mapper: Mapper, instances: list[Any], name
             _follow_key(core, relation, instance, old)
 
 
-def _rekey(core: SessionCore, mapper: Mapper, instances: list[Any]) -> None:
+def _rekey(core: SessionState, mapper: Mapper, instances: list[Any]) -> None:
     """All leave under their old keys before any enters under its new one: keys may have been passed on."""
     old_keys = [core.row_key(mapper, instance) for instance in instances]
     for instance in instances:
@@ -96,7 +96,7 @@ def _rekey(core: SessionCore, mapper: Mapper, instances: list[Any]) -> None:
         _rename_references(core, mapper, instance, dict(zip(mapper.primary_key, old_key, strict=True)))
 
 
-def _rename_references(core: SessionCore, mapper: Mapper, instance: Any, old_key: dict[str, Any]) -> None:
+def _rename_references(core: SessionState, mapper: Mapper, instance: Any, old_key: dict[str, Any]) -> None:
     """The server has changed the rows that refer to a changed key (ON UPDATE CASCADE); so do their objects."""
     for other in list(core.identities):
         for key in other.table.foreign_key_constraints:
@@ -108,7 +108,7 @@ def _rename_references(core: SessionCore, mapper: Mapper, instance: Any, old_key
 
 
 def _rename_where(
-    core: SessionCore, mapper: Mapper, names: list[str], old: tuple[Any, ...], new: tuple[Any, ...]
+    core: SessionState, mapper: Mapper, names: list[str], old: tuple[Any, ...], new: tuple[Any, ...]
 ) -> None:
     for instance in [member() for member in core.identity(mapper).values()]:
         if instance is None or core.row_values(instance, names) != old:
@@ -131,7 +131,7 @@ def _refers_by(relation: Relation, names: tuple[str, ...]) -> bool:
     return any(relation.parent.attributes[local] in names for local, _ in relation.pairs)
 
 
-def _former_target(core: SessionCore, relation: Relation, instance: Any) -> Any:
+def _former_target(core: SessionState, relation: Relation, instance: Any) -> Any:
     """Where the row's foreign key led before it was written."""
     held = instance.__dict__.get(relation.name)
     if held is not None:
@@ -140,7 +140,7 @@ def _former_target(core: SessionCore, relation: Relation, instance: Any) -> Any:
     return core.find_target(relation, core.row_values(instance, names))
 
 
-def _follow_key(core: SessionCore, relation: Relation, instance: Any, old: Any) -> None:
+def _follow_key(core: SessionState, relation: Relation, instance: Any, old: Any) -> None:
     """The foreign key was set as a plain value: forget the old target, and move between loaded collections."""
     if old is not None and _leads_to(relation, instance, old):
         return
@@ -152,7 +152,7 @@ def _follow_key(core: SessionCore, relation: Relation, instance: Any, old: Any) 
     _join_owner(core, relation, instance)
 
 
-def _leave_owner(core: SessionCore, back: Relation, owner: Any, instance: Any) -> None:
+def _leave_owner(core: SessionState, back: Relation, owner: Any, instance: Any) -> None:
     held = owner.__dict__.get(back.name)
     if held is instance:
         core.frame.save(owner)
@@ -170,7 +170,7 @@ def _leads_to(relation: Relation, instance: Any, target: Any) -> bool:
     )
 
 
-def settle_deleted(core: SessionCore, mapper: Mapper, instances: list[Any]) -> None:
+def settle_deleted(core: SessionState, mapper: Mapper, instances: list[Any]) -> None:
     """Deleted objects leave the identity map and the loaded collections they were in."""
     for instance in instances:
         core.frame.save(instance)
@@ -186,7 +186,7 @@ def settle_deleted(core: SessionCore, mapper: Mapper, instances: list[Any]) -> N
         instance.__dict__[BATCH] = GONE
 
 
-def _leave_unnamed(core: SessionCore, mapper: Mapper, instances: list[Any]) -> None:
+def _leave_unnamed(core: SessionState, mapper: Mapper, instances: list[Any]) -> None:
     """Deleted objects leave the loaded collections that they do not know of themselves."""
     gone = set(map(id, instances))
     for owner_mapper, identity in core.identities.items():
@@ -197,14 +197,16 @@ def _leave_unnamed(core: SessionCore, mapper: Mapper, instances: list[Any]) -> N
                     _drop_gone(core, owner, relation.name, gone)
 
 
-def _drop_gone(core: SessionCore, owner: Any, name: str, gone: set[int]) -> None:
+def _drop_gone(core: SessionState, owner: Any, name: str, gone: set[int]) -> None:
     held = None if owner is None else owner.__dict__.get(name)
-    for instance in [] if held is None else [one for one in held if id(one) in gone]:
+    if held is None:
+        return
+    for instance in [one for one in held if id(one) in gone]:
         core.frame.save(owner)
         held.take(instance)
 
 
-def _leave(core: SessionCore, relation: Relation, instance: Any) -> None:
+def _leave(core: SessionState, relation: Relation, instance: Any) -> None:
     held = instance.__dict__.get(relation.name)
     if held is None and relation.direction is Direction.MANY_TO_ONE and relation.simple:
         held = core.peek(instance, relation)

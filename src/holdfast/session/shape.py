@@ -102,7 +102,7 @@ def _literal(expression: Any, backend: Backend) -> str:
 
 
 def shape_of(mapper: Mapper, backend: Backend) -> Shape:
-    shape = backend.memo.get(("shape", mapper))
+    shape: Shape | None = backend.memo.get(("shape", mapper))
     if shape is None:
         shape = backend.memo[("shape", mapper)] = Shape(mapper, backend)
-    return shape  # type: ignore[no-any-return]
+    return shape

@@ -27,7 +27,7 @@ from .results import change_result
 from .settle import settle_deleted
 
 if TYPE_CHECKING:
-    from .core import SessionCore
+    from .asking import Asking
 
 CHUNK = 100
 """Rows of one INSERT ... RETURNING."""
@@ -39,7 +39,7 @@ Parameters = Sequence[Mapping[str, Any]]
 # ---------------------------------------------------------------- loaded objects
 
 
-def wants_step(core: SessionCore, statement: Any, options: Mapping[str, Any] | None) -> bool:
+def wants_step(core: Asking, statement: Any, options: Mapping[str, Any] | None) -> bool:
     """Whether an UPDATE or DELETE must tell which rows it touched."""
     mapper = None if isinstance(statement, Insert) else entity_of(statement.table)
     if mapper is None or not core.backend.capabilities.returning:
@@ -52,7 +52,7 @@ def wants_step(core: SessionCore, statement: Any, options: Mapping[str, Any] | N
     return any(member() is not None for member in core.identity(mapper).values())
 
 
-def finish_change(core: SessionCore, plan: Plan, statement: Any, out: list[Any]) -> Result[Any]:
+def finish_change(core: Asking, plan: Plan, statement: Any, out: list[Any]) -> Result[Any]:
     """Make the result of a change that gave rows, and bring loaded objects in step."""
     core.frame.wrote = True
     if isinstance(statement, Delete) or (plan.touches is not None and not plan.in_step):
@@ -67,7 +67,7 @@ def finish_change(core: SessionCore, plan: Plan, statement: Any, out: list[Any])
     return change_result(plan, [row[0] if asked == 1 else row[:asked] for row in rows], len(rows))
 
 
-def _follow(core: SessionCore, plan: Plan, statement: Any, first: int, rows: Sequence[Any]) -> None:
+def _follow(core: Asking, plan: Plan, statement: Any, first: int, rows: Sequence[Any]) -> None:
     mapper = plan.touches
     assert mapper is not None
     width = len(mapper.primary_key)
@@ -84,7 +84,7 @@ def _follow(core: SessionCore, plan: Plan, statement: Any, first: int, rows: Seq
     settle_deleted(core, mapper, gone)
 
 
-def _put(core: SessionCore, mapper: Mapper, instance: Any, values: Mapping[str, Any]) -> None:
+def _put(core: Asking, mapper: Mapper, instance: Any, values: Mapping[str, Any]) -> None:
     """Give a loaded object the values its row has now; what was changed and not flushed stays."""
     core.frame.save(instance)
     held, changed = instance.__dict__, core.changed_names(instance)
@@ -104,7 +104,7 @@ def named(statement: Any, params: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def execute_list(
-    core: SessionCore, statement: Any, params: Parameters, options: Mapping[str, Any] | None
+    core: Asking, statement: Any, params: Parameters, options: Mapping[str, Any] | None
 ) -> Operation[Result[Any]]:
     """Run a statement for each set of parameters."""
     if not params:
@@ -120,7 +120,7 @@ def execute_list(
     return change_result(None, None, count)
 
 
-def _send_list(core: SessionCore, statement: Any, params: Parameters) -> Operation[int]:
+def _send_list(core: Asking, statement: Any, params: Parameters) -> Operation[int]:
     """One batch for each run of sets that have the same names and make the same SQL."""
     core.frame.wrote = True
     counts = []
@@ -134,7 +134,7 @@ def _send_list(core: SessionCore, statement: Any, params: Parameters) -> Operati
 
 
 def _returning_list(
-    core: SessionCore, statement: Any, params: Parameters, options: Mapping[str, Any] | None
+    core: Asking, statement: Any, params: Parameters, options: Mapping[str, Any] | None
 ) -> Operation[Result[Any]]:
     plain = isinstance(statement, Insert) and not statement._values and not statement._multi_values
     if not plain or statement._sort_by_parameter_order:
@@ -155,7 +155,7 @@ def _returning_list(
     return finish_change(core, plan, statement, out)
 
 
-def _rows_plan(core: SessionCore, statement: Any, names: tuple[str, ...], count: int) -> Plan:
+def _rows_plan(core: Asking, statement: Any, names: tuple[str, ...], count: int) -> Plan:
     """The plan of an INSERT of so many rows; values go by name, so that one plan serves any."""
 
     def make() -> Plan:
@@ -171,7 +171,7 @@ def _rows_plan(core: SessionCore, statement: Any, names: tuple[str, ...], count:
 
 
 def _returning_one_by_one(
-    core: SessionCore, statement: Any, params: Parameters, options: Mapping[str, Any] | None
+    core: Asking, statement: Any, params: Parameters, options: Mapping[str, Any] | None
 ) -> Operation[Result[Any]]:
     out: list[Any] = []
     plan = None
@@ -198,7 +198,7 @@ def _updates_by_key(statement: Any, params: Parameters) -> Mapper | None:
 
 
 def _update_by_key(
-    core: SessionCore, statement: Any, mapper: Mapper, params: Parameters
+    core: Asking, statement: Any, mapper: Mapper, params: Parameters
 ) -> Operation[Result[Any]]:
     keys = mapper.primary_key
     statement = statement.where(*(mapper.columns[name] == sa.bindparam(_KEY + name) for name in keys))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, cast, Any
 from weakref import ref
 
 from holdfast.errors import (
@@ -21,6 +21,10 @@ from holdfast.tx import Scope, begin_sql
 from .changes import Frame, forget_copy, make_transient
 from .flush import Flush
 from .membership import Membership
+
+
+if TYPE_CHECKING:
+    from .core import SessionCore
 
 
 class Transactions(Membership):
@@ -56,7 +60,7 @@ class Transactions(Membership):
         self._check_usable()
         self._read_changed()
         try:
-            yield from Flush(self).run()
+            yield from Flush(cast("SessionCore", self)).run()
         except BaseException:
             self.failed = True
             raise

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 from holdfast.model import MISSING, Relation, contains
 
 if TYPE_CHECKING:
-    from .core import SessionCore
+    from .state import SessionState
 
 
-def catch_up(core: SessionCore, relation: Relation, owners: list[Any]) -> None:
+def catch_up(core: SessionState, relation: Relation, owners: list[Any]) -> None:
     """Give just loaded relations of ``owners`` what the objects at the other end say."""
     back = relation.back
     if back is None or relation.viewonly:
@@ -28,7 +28,7 @@ def catch_up(core: SessionCore, relation: Relation, owners: list[Any]) -> None:
 
 
 def _meet(
-    core: SessionCore, relation: Relation, back: Relation, owners: dict[int, Any], instance: Any
+    core: SessionState, relation: Relation, back: Relation, owners: dict[int, Any], instance: Any
 ) -> None:
     held = instance.__dict__[back.name]
     now = {id(one) for one in (held if back.uselist else [held])}
@@ -40,7 +40,7 @@ def _meet(
             _take(core, relation, owner, instance)
 
 
-def _before(core: SessionCore, back: Relation, instance: Any) -> set[int]:
+def _before(core: SessionState, back: Relation, instance: Any) -> set[int]:
     change = core.dirty.get(id(instance))
     original = change.originals.get(back.name, MISSING) if change is not None else MISSING
     if original is MISSING:
@@ -48,7 +48,7 @@ def _before(core: SessionCore, back: Relation, instance: Any) -> set[int]:
     return {id(one) for one in (original if back.uselist else [original])}
 
 
-def _put(core: SessionCore, relation: Relation, owner: Any, instance: Any) -> None:
+def _put(core: SessionState, relation: Relation, owner: Any, instance: Any) -> None:
     held = owner.__dict__[relation.name]
     if not relation.uselist:
         core.note_change(owner, relation.name)
@@ -58,7 +58,7 @@ def _put(core: SessionCore, relation: Relation, owner: Any, instance: Any) -> No
         held.put(instance)
 
 
-def _take(core: SessionCore, relation: Relation, owner: Any, instance: Any) -> None:
+def _take(core: SessionState, relation: Relation, owner: Any, instance: Any) -> None:
     held = owner.__dict__[relation.name]
     if not relation.uselist:
         if held is instance:

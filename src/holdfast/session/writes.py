@@ -73,10 +73,12 @@ class Writer:
             out += yield from self._send(sql, params, returning)
         return out
 
-    def _insert_sql(self, shape: Any, rows: int, inline: Any) -> str:
+    def _insert_sql(self, shape: tuple[Any, ...], rows: int, inline: Any) -> str:
+        table, columns, returning, _ = shape
         if rows > KEPT:
-            return self._insert_values(rows, *shape[:3], inline)
-        return self._sql(("insert", rows, *shape), lambda: self._insert_values(rows, *shape[:3], inline))
+            return self._insert_values(rows, table, columns, returning, inline)
+        key = ("insert", rows, *shape)
+        return self._sql(key, lambda: self._insert_values(rows, table, columns, returning, inline))
 
     def _send(self, sql: str, params: Sequence[Any], returning: Columns) -> Operation[list[Any]]:
         if not returning:
