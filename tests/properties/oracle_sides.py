@@ -41,13 +41,10 @@ class Side:
         self.savepoints: list[Any] = []
 
     def label(self, instance: Any) -> str | None:
-        return (
-            None
-            if instance is None
-            else instance.__dict__["label"]
-            if "label" in instance.__dict__
-            else instance.label
-        )
+        if instance is None:
+            return None
+        found = instance.__dict__.get("label")
+        return instance.label if found is None else found
 
     def stays(self, instance: Any) -> bool:
         """Whether an object has a row, or will have one, and is not marked to be deleted."""

@@ -175,6 +175,12 @@ class Oracle(RuleBasedStateMachine):
                 if gone is not None and side.state(gone) in ("persistent", "pending"):
                     side.session.expunge(gone)
 
+    def _forget_deleted_by_the_server(self) -> None:
+        rows = self.ours.tables()["quiet"]
+        for label in [label for label in self.alive("Quiet", "persistent") if label not in rows]:
+            for side in self.sides:
+                side.session.expunge(side.objects.pop(label))
+
     def _compare_states(self) -> None:
         for label in self.theirs.objects:
             ours, theirs = (GONE.get(s := side.state(side.objects[label]), s) for side in self.sides)
@@ -258,9 +264,8 @@ class Oracle(RuleBasedStateMachine):
 
     @rule(size=small, data=st.sampled_from([None, {}, {"a": 1}]))
     def add_graph(self, size: int, data: Any) -> None:
-        plan = [self.make(kind) + (kind, name) for (owner, name), kind in LISTS.items() if owner == "Owner"][
-            :size
-        ]
+        lists = [(kind, name) for (owner, name), kind in LISTS.items() if owner == "Owner"]
+        plan = [(*self.make(kind), kind, name) for kind, name in lists[:size]]
         label, values = self.make("Owner")
 
         def act(side: Side) -> None:
@@ -438,6 +443,9 @@ class Oracle(RuleBasedStateMachine):
                 side.session.delete(side.objects[label])
 
             self.both(act)
+        if label is not None and kind == "Owner":
+            self.both(lambda s: s.session.flush())
+            self._forget_deleted_by_the_server()
 
     @rule(
         pick=picks,

@@ -151,11 +151,15 @@ def test_lists_of_parameters_may_differ_in_their_names(m: Any, session: Any) -> 
 
 def test_a_list_with_returning_goes_in_few_statements(pair: Pair, m: Any, session: Any) -> None:
     rows = [{"name": f"tag{n}"} for n in range(250)]
+    users = [{"name": "x", "meta": {"n": n}, "kind": m.Kind.gold} for n in range(3)]
 
     with counted(pair.db) as seen:
         made = session.scalars(insert(m.Tag).returning(m.Tag), rows).all()
 
     assert [tag.name for tag in made] == [f"tag{n}" for n in range(250)]
+    assert [user.meta["n"] for user in session.scalars(insert(m.User).returning(m.User), users)] == [0, 1, 2]
+    with pytest.raises(UnknownAttribute):
+        session.scalars(insert(m.Tag).returning(m.Tag), [{"naem": "x"}, {"naem": "y"}])
     assert len([sql for sql in seen if sql.startswith("INSERT")]) == 3
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from sqlalchemy import update
+from sqlalchemy import delete, insert, update
 
 from holdfast import AsyncDatabase, Database, select
 from tests.conftest import with_database
@@ -91,3 +91,33 @@ def test_a_locked_row_is_fresh(pair: Pair) -> None:
         assert tag.name == "fresh"
         session.execute(sa.text("UPDATE tags SET name = 't4' WHERE id = 4"))
         session.commit()
+
+
+@pytest.mark.postgresql
+@pytest.mark.parametrize("driver", ["asyncpg", "psycopg"])
+async def test_changes_by_async_drivers(pair: Pair, driver: str) -> None:
+    m = pair.ours
+    url = pair.url.replace("postgresql://", f"postgresql+{driver}://")
+    async with AsyncDatabase(url) as db, db.session() as session:
+        users = (await session.scalars(select(m.User).order_by(m.User.id))).all()
+        rows = [{"id": 90 + n, "name": f"u{n}", "meta": {"n": n}} for n in range(3)]
+
+        made = (await session.scalars(insert(m.User).returning(m.User), rows)).all()
+        changed = await session.execute(update(m.User).where(m.User.id < 3).values(age=7, meta={"x": [1]}))
+        await session.execute(update(m.User), [{"id": 3, "name": "Three"}, {"id": 4, "name": "Four"}])
+        gone = await session.execute(delete(m.User).where(m.User.id >= 90))
+
+        assert [(user.name, user.meta, user.motto) for user in made] == [
+            (f"u{n}", {"n": n}, "none") for n in range(3)
+        ]
+        assert (changed.rowcount, gone.rowcount) == (2, 3)
+        assert [(user.age, user.name) for user in users] == [
+            (7, "Ada"),
+            (7, "Bob"),
+            (None, "Three"),
+            (36, "Four"),
+        ]
+        assert users[0].meta == {"x": [1]}
+        assert [user in session for user in made] == [False] * 3
+        await session.rollback()
+        assert (users[0].age, users[0].meta["a"], users[3].name) == (36, [1, 2], "Dan")

@@ -23,7 +23,7 @@ from holdfast.hydrate import row_function
 from holdfast.model import mapper_of
 from holdfast.plan import Plan, build_plan
 from holdfast.pool import PoolSettings
-from holdfast.session import ChangeResult, SessionCore, create_all, drop_all
+from holdfast.session import ChangeResult, Frame, SessionCore, create_all, drop_all
 from holdfast.steps import Operation
 from holdfast.tx import Scope
 
@@ -450,39 +450,38 @@ class AsyncBegin:
 class AsyncSavepoint:
     """The block of a savepoint; ``rollback`` undoes it early."""
 
-    __slots__ = ("_name", "_session")
+    __slots__ = ("_frame", "_session")
 
     def __init__(self, session: AsyncSession) -> None:
         self._session = session
-        self._name: str | None = None
+        self._frame: Frame | None = None
 
     async def __aenter__(self) -> Self:
-        self._name = await self._session._run(self._session._core.savepoint())
+        self._frame = await self._session._run(self._session._core.savepoint())
         return self
 
     async def rollback(self) -> None:
         """Undo what was done since the savepoint."""
-        name, self._name = self._open(), None
-        await self._session._run(self._session._core.rollback_to(name))
+        frame, self._frame = self._open(), None
+        await self._session._run(self._session._core.rollback_to(frame))
 
     async def commit(self) -> None:
         """Keep what was done since the savepoint."""
-        name = self._open()
-        await self._session._run(self._session._core.release(name))
-        self._name = None
+        await self._session._run(self._session._core.release(self._open()))
+        self._frame = None
 
-    def _open(self) -> str:
-        if self._name is None:
+    def _open(self) -> Frame:
+        if self._frame is None or not self._session._core.has_savepoint(self._frame):
             raise InvalidRequestError(
                 "The savepoint is not open", mend="Open one: async with session.begin_nested() as savepoint: ..."
             )
-        return self._name
+        return self._frame
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._name is None:
-            return
+        if self._frame is None or not self._session._core.has_savepoint(self._frame):
+            return  # undone already, by itself or with the whole transaction
         if error is not None:
             await self.rollback()
             return

@@ -24,7 +24,7 @@ from holdfast.hydrate import row_function
 from holdfast.model import mapper_of
 from holdfast.plan import Plan, build_plan
 from holdfast.pool import PoolSettings
-from holdfast.session import ChangeResult, SessionCore, create_all, drop_all
+from holdfast.session import ChangeResult, Frame, SessionCore, create_all, drop_all
 from holdfast.steps import Operation
 from holdfast.tx import Scope
 
@@ -433,39 +433,38 @@ class Begin:
 class Savepoint:
     """The block of a savepoint; ``rollback`` undoes it early."""
 
-    __slots__ = ("_name", "_session")
+    __slots__ = ("_frame", "_session")
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._name: str | None = None
+        self._frame: Frame | None = None
 
     def __enter__(self) -> Self:
-        self._name = self._session._run(self._session._core.savepoint())
+        self._frame = self._session._run(self._session._core.savepoint())
         return self
 
     def rollback(self) -> None:
         """Undo what was done since the savepoint."""
-        name, self._name = self._open(), None
-        self._session._run(self._session._core.rollback_to(name))
+        frame, self._frame = self._open(), None
+        self._session._run(self._session._core.rollback_to(frame))
 
     def commit(self) -> None:
         """Keep what was done since the savepoint."""
-        name = self._open()
-        self._session._run(self._session._core.release(name))
-        self._name = None
+        self._session._run(self._session._core.release(self._open()))
+        self._frame = None
 
-    def _open(self) -> str:
-        if self._name is None:
+    def _open(self) -> Frame:
+        if self._frame is None or not self._session._core.has_savepoint(self._frame):
             raise InvalidRequestError(
                 "The savepoint is not open", mend="Open one: with session.begin_nested() as savepoint: ..."
             )
-        return self._name
+        return self._frame
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._name is None:
-            return
+        if self._frame is None or not self._session._core.has_savepoint(self._frame):
+            return  # undone already, by itself or with the whole transaction
         if error is not None:
             self.rollback()
             return

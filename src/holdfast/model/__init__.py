@@ -2,6 +2,7 @@
 
 from .attributes import ColumnAttribute, RelationAttribute
 from .base import DeclarativeBase
+from .batch import BATCH, DETACHED, MISSING, RAW, Batch
 from .columns import InstrumentedAttribute, Mapped, MappedColumn, mapped_column
 from .comparing import EntityColumn, form_of
 from .joins import foreign, join_condition, remote
@@ -24,22 +25,9 @@ from .mapper import ENTITY, Direction, Mapper, Relation
 from .mixins import declared_attr
 from .registry import Registry, configure, is_mapped, mapper_of, mapper_of_entity
 from .relationships import Relationship, relationship
-from .tracking import (
-    BATCH,
-    DETACHED,
-    MISSING,
-    RAW,
-    Batch,
-    InstrumentedList,
-    InstrumentedSet,
-    Tracked,
-    contains,
-    install,
-    make_collection,
-    read_missing,
-    session_of,
-    unknown_attribute,
-)
+from .setters import install
+from .sides import InstrumentedList, InstrumentedSet, contains, make_collection, read_missing
+from .tracking import Tracked, unknown_attribute
 from .types import AwareDateTime, NaiveDateTime
 
 registry = Registry

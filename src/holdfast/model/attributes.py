@@ -20,7 +20,7 @@ from holdfast.errors import InvalidRequestError
 from .joins import adapted, join_condition
 from .mapper import Direction, Mapper, Relation
 from .messages import did_you_mean, listed
-from .tracking import read_missing
+from .sides import read_missing
 
 
 class ColumnAttribute:

@@ -4,7 +4,7 @@
 operator means.  The answers depend only on the column, the operator and the type of the value; so the first comparison is
 made by Core, and later ones copy it with a new value, in 2 µs.
 The copy carries its template as ``holdfast_form``: two comparisons with one form differ only in their value, from which a
-statement can name its plan without walking the expression (see ``holdfast.query.select``).
+statement can name its plan without walking the expression (see ``holdfast.query.statement``).
 """
 
 from __future__ import annotations
@@ -71,9 +71,12 @@ def _comparison(name: str) -> Callable[[Any, Any], Any]:
         form = forms.get((op, kind, self.type))
         if form is None:
             expression = by_core(self, other)
-            if type(expression) is BinaryExpression and type(expression.right) is BindParameter:
-                if expression.left is self:
-                    forms[op, kind, self.type] = Form(expression)
+            if (
+                type(expression) is BinaryExpression
+                and type(expression.right) is BindParameter
+                and expression.left is self
+            ):
+                forms[op, kind, self.type] = Form(expression)
             return expression
         return form.fill(other)
 

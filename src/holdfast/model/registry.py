@@ -26,8 +26,8 @@ from .messages import did_you_mean, listed, mistake, nearest
 from .names import evaluate, unknown_name
 from .pairing import pair_relations
 from .relationships import Relationship
+from .setters import install
 from .targets import target_of
-from .tracking import install
 from .wiring import Wiring
 
 

@@ -1,6 +1,6 @@
 """What users ask with: ``select`` with relationship joins, ``aliased``, loader options."""
 
-from .aliased import ALIAS_NAME, AliasedClass, aliased, entity_column
+from .alias import ALIAS_NAME, AliasedClass, aliased, entity_column
 from .options import (
     PLAIN,
     Branch,
@@ -20,7 +20,7 @@ from .options import (
     subqueryload,
     undefer,
 )
-from .select import FromStatement, Select, select
+from .statement import FromStatement, Select, select
 
 __all__ = [
     "ALIAS_NAME",

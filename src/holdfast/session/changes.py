@@ -39,11 +39,12 @@ class Change:
 
 
 class Frame:
-    """What a transaction or savepoint did to objects."""
+    """What a transaction or savepoint did to objects; ``name`` is the savepoint's."""
 
-    __slots__ = ("added", "deleted", "inserted", "loaded", "saved", "wrote")
+    __slots__ = ("added", "deleted", "inserted", "loaded", "name", "saved", "wrote")
 
-    def __init__(self) -> None:
+    def __init__(self, name: str | None = None) -> None:
+        self.name = name
         self.saved: dict[int, tuple[Any, dict[str, Any], Sequence[tuple[Any, list[Any]]]]] = {}
         self.added: dict[int, Any] = {}
         self.inserted: dict[int, Any] = {}

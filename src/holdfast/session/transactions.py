@@ -126,34 +126,38 @@ class Transactions(Membership):
                 for key in [k for k, member in identity.items() if member() is None]:
                     del identity[key]
 
-    def savepoint(self) -> Operation[str]:
-        """Open a savepoint; answers its name."""
+    def savepoint(self) -> Operation[Frame]:
+        """Open a savepoint; answers its frame, by which it is released or undone."""
         self._check_usable()
         yield from self.flush()
         yield from self.ensure_transaction()
         if not self.frames:
             self.frames.append(Frame())
-        name = f"holdfast_{len(self.frames)}"
-        yield from command(f"SAVEPOINT {name}")
-        self.frames.append(Frame())
-        return name
+        frame = Frame(f"holdfast_{len(self.frames)}")
+        yield from command(f"SAVEPOINT {frame.name}")
+        self.frames.append(frame)
+        return frame
 
-    def release(self, name: str) -> Operation[None]:
+    def has_savepoint(self, frame: Frame) -> bool:
+        """Whether a savepoint is open: the end of its transaction closes it, too."""
+        return any(open_ is frame for open_ in self.frames)
+
+    def release(self, frame: Frame) -> Operation[None]:
         """Keep what was done since the savepoint."""
         self._check_usable()
         yield from self.flush()
-        yield from command(f"RELEASE SAVEPOINT {name}")
-        frame = self.frames.pop()
-        frame.merge_into(self.frame)
+        yield from command(f"RELEASE SAVEPOINT {frame.name}")
+        while self.has_savepoint(frame):  # those within it are released with it
+            self.frames.pop().merge_into(self.frame)
 
-    def rollback_to(self, name: str) -> Operation[None]:
+    def rollback_to(self, frame: Frame) -> Operation[None]:
         """Undo what was done since the savepoint."""
         try:
-            yield from command(f"ROLLBACK TO SAVEPOINT {name}", cleanup=True)
-            yield from command(f"RELEASE SAVEPOINT {name}", cleanup=True)
+            yield from command(f"ROLLBACK TO SAVEPOINT {frame.name}", cleanup=True)
+            yield from command(f"RELEASE SAVEPOINT {frame.name}", cleanup=True)
             self.failed = False
         finally:
-            if len(self.frames) > 1:
+            while self.has_savepoint(frame):
                 self._restore(self.frames.pop())
             self._forget_unflushed()
             self.epoch += 1
