@@ -9,14 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Any, Self, TypeVar, Unpack, overload
+from typing import Any, Self, TypeVar, TypeVarTuple, overload
 
 from sqlalchemy import URL
 from sqlalchemy.engine.result import Result, ScalarResult
 from sqlalchemy.sql.base import Executable
 from sqlalchemy.sql.dml import UpdateBase
 from sqlalchemy.sql.selectable import TypedReturnsRows
-from typing_extensions import TypeVarTuple
 
 from holdfast.errors import InvalidRequestError, NoResultFound
 from holdfast.hydrate import row_function
@@ -195,11 +194,11 @@ class AsyncSession:
     @overload
     async def execute(
         self,
-        statement: TypedReturnsRows[Unpack[Ts]],
+        statement: TypedReturnsRows[*Ts],
         params: Parameters = None,
         *,
         execution_options: Mapping[str, Any] | None = None,
-    ) -> Result[Unpack[Ts]]: ...
+    ) -> Result[*Ts]: ...
     @overload
     async def execute(
         self,
@@ -215,7 +214,7 @@ class AsyncSession:
         params: Parameters = None,
         *,
         execution_options: Mapping[str, Any] | None = None,
-    ) -> Result[Unpack[tuple[Any, ...]]]: ...
+    ) -> Result[*tuple[Any, ...]]: ...
     async def execute(
         self, statement: Any, params: Parameters = None, *, execution_options: Mapping[str, Any] | None = None
     ) -> Any:
@@ -228,7 +227,7 @@ class AsyncSession:
     @overload
     async def scalars(
         self,
-        statement: TypedReturnsRows[T, Unpack[tuple[Any, ...]]],
+        statement: TypedReturnsRows[T, *tuple[Any, ...]],
         params: Parameters = None,
         *,
         execution_options: Mapping[str, Any] | None = None,
@@ -473,7 +472,8 @@ class AsyncSavepoint:
     def _open(self) -> Frame:
         if self._frame is None or not self._session._core.has_savepoint(self._frame):
             raise InvalidRequestError(
-                "The savepoint is not open", mend="Open one: async with session.begin_nested() as savepoint: ..."
+                "The savepoint is not open",
+                mend="Open one: async with session.begin_nested() as savepoint: ...",
             )
         return self._frame
 

@@ -95,7 +95,9 @@ def blobs(values: Sequence[Any]) -> BinaryArray:
         if value is None:
             parts.append(_NULL)
         else:
-            data = bytes(getattr(value, "obj", value))  # SQLAlchemy's processor wraps bytes in psycopg's Binary
+            data = bytes(
+                getattr(value, "obj", value)
+            )  # SQLAlchemy's processor wraps bytes in psycopg's Binary
             parts += (_size(len(data)), data)
     return _array(Blobs, len(values), b"".join(parts))
 

@@ -172,7 +172,6 @@ class _Writer:
             out += block
         return f"o{k}"
 
-
     def _prepare(self, k: int, slot: EntitySlot) -> None:
         self.names.update(
             {
@@ -218,7 +217,9 @@ class _Writer:
         relation = join.relation
         child = self._entity(join.entity, out)
         if not relation.uselist:
-            out.append(f"if {relation.name!r} not in o{parent}.__dict__: o{parent}.__dict__[{relation.name!r}] = {child}")
+            out.append(
+                f"if {relation.name!r} not in o{parent}.__dict__: o{parent}.__dict__[{relation.name!r}] = {child}"
+            )
             return
         k = child[1:]
         self.names[f"relation{k}"] = relation

@@ -24,7 +24,9 @@ _TYPES = {"create_enum_type": True, "drop_enum_type": False}
 """Statements about types, and whether the type being there makes them needless."""
 
 
-def create_statements(metadata: MetaData, dialect: Dialect, existing: set[tuple[str | None, str]]) -> list[str]:
+def create_statements(
+    metadata: MetaData, dialect: Dialect, existing: set[tuple[str | None, str]]
+) -> list[str]:
     """The statements that create what is not there yet, in foreign-key order."""
     missing = [t for t in metadata.sorted_tables if (t.schema, t.name) not in existing]
     return _statements("create_all", metadata, missing, dialect, existing)
@@ -37,7 +39,11 @@ def drop_statements(metadata: MetaData, dialect: Dialect, existing: set[tuple[st
 
 
 def _statements(
-    verb: str, metadata: MetaData, tables: list[Table], dialect: Dialect, existing: set[tuple[str | None, str]]
+    verb: str,
+    metadata: MetaData,
+    tables: list[Table],
+    dialect: Dialect,
+    existing: set[tuple[str | None, str]],
 ) -> list[str]:
     collected: list[str] = []
 

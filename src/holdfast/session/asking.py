@@ -171,9 +171,9 @@ class Asking(Transactions):
         key = _key_of(mapper, ident)
         if not refresh and lock is None:
             member = self.identity(mapper).get(key)
-            if member is not None and (found := member()) is not None:
-                if not options and (found.__dict__[BATCH].epoch == self.epoch or id(found) in self.dirty):
-                    return found
+            found = None if member is None or options else member()
+            if found is not None and (found.__dict__[BATCH].epoch == self.epoch or id(found) in self.dirty):
+                return found
         if self.new or self.dirty or self.deleted or self.read:
             yield from self._autoflush()
         if options or lock is not None:

@@ -22,6 +22,7 @@ from .inserting import insert_objects
 from .order import delete_order, late_keys, table_ranks
 from .settle import settle_deleted
 from .shape import shape_of
+from .takeover import find_heirs, take_over
 from .updating import changed_columns, update_objects
 from .work import Associations, Link, association_row, pairs_of
 from .writes import Writer
@@ -286,6 +287,7 @@ class Flush:
         yield from self._insert_rest(waiting, pending)
         yield from self._update_late(postponed)
         yield from self._write_secondary(removed=False)
+        deleted = by_mapper(core.deleted.values())  # without those whose row was taken over
         yield from self._empty_late_keys(deleted)
         for mapper, group in delete_order(deleted, ranks, core.row_values):
             yield from self._delete(mapper, group)
@@ -336,7 +338,14 @@ class Flush:
     def _insert(self, mapper: Mapper, instances: list[Any]) -> Operation[None]:
         self.writing = mapper
         self._apply_links(instances)
-        yield from insert_objects(self.core, self.writer, shape_of(mapper, self.core.backend), instances)
+        shape = shape_of(mapper, self.core.backend)
+        if self.core.deleted and (heirs := find_heirs(self.core, mapper, instances)):
+            instances = [one for one in instances if id(one) not in heirs]
+            yield from self._delete_all_secondary(mapper, [old for _, old in heirs.values()])
+            heirs_now = take_over(self.core, shape, list(heirs.values()))
+            yield from update_objects(self.core, self.writer, shape, heirs_now)
+        if instances:
+            yield from insert_objects(self.core, self.writer, shape, instances)
 
     # ------------------------------------------------------------ update
 
@@ -387,17 +396,20 @@ class Flush:
                 key_columns = [mapper.columns[name] for name in mapper.primary_key]
                 columns = [mapper.columns[name] for name in names]
                 empty = [[None] * len(held) for _ in names]
-                yield from self.writer.update(mapper.table, key_columns, keys, columns, empty, len(held))
+                yield from self.writer.update(mapper.table, key_columns, keys, columns, empty)
 
     def _delete(self, mapper: Mapper, instances: list[Any]) -> Operation[None]:
         self.writing = mapper
-        for relation in mapper.relations.values():
-            if relation.direction is Direction.MANY_TO_MANY and not relation.viewonly:
-                yield from self._delete_secondary(relation, instances)
+        yield from self._delete_all_secondary(mapper, instances)
         keys = [self.core.row_key(mapper, instance) for instance in instances]
         columns = [mapper.columns[name] for name in mapper.primary_key]
         yield from self.writer.delete(mapper.table, columns, list(zip(*keys, strict=True)), len(instances))
         settle_deleted(self.core, mapper, instances)
+
+    def _delete_all_secondary(self, mapper: Mapper, instances: list[Any]) -> Operation[None]:
+        for relation in mapper.relations.values():
+            if relation.direction is Direction.MANY_TO_MANY and not relation.viewonly:
+                yield from self._delete_secondary(relation, instances)
 
     def _delete_secondary(self, relation: Relation, instances: list[Any]) -> Operation[None]:
         if relation.passive_deletes:

@@ -29,12 +29,12 @@ def insert_objects(core: SessionCore, writer: Writer, shape: Shape, instances: l
     """Insert objects of one class; their foreign keys are set already."""
     core.frame.save_all(instances)
     held = [instance.__dict__ for instance in instances]
-    _fill_defaults(shape, held)
+    fill_defaults(shape, held)
     for omitted, group in _by_omitted(shape, instances, held).items():
         yield from _insert_group(core, writer, shape, omitted, group)
 
 
-def _fill_defaults(shape: Shape, held: Held) -> None:
+def fill_defaults(shape: Shape, held: Held) -> None:
     """Python's defaults stand in for what was not set, and for a key that is None."""
     for name, make in shape.defaults.items():
         is_key = name in shape.mapper.primary_key

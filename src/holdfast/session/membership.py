@@ -45,7 +45,7 @@ class Membership(SessionState):
         self.check_open()
         waiting = [instance]
         for found in waiting:  # grows as it goes, so that objects are added in the order they are reached
-            if self._add_one(found):
+            if self._add_one(found) or found is instance:
                 waiting.extend(_reachable(found, "save-update"))
 
     def add_all(self, instances: Iterable[Any]) -> None:

@@ -157,12 +157,11 @@ def _returning_list(
 
 def _rows_plan(core: Asking, statement: Any, names: tuple[str, ...], count: int) -> Plan:
     """The plan of an INSERT of so many rows; values go by name, so that one plan serves any."""
-
-    columns = statement.table.c
+    types = {name: statement.table.c[name].type if name in statement.table.c else None for name in names}
 
     def make() -> Plan:
         rows: list[dict[str, Any]] = [
-            {name: sa.bindparam(f"{name}__{n}", type_=columns[name].type) for name in names} for n in range(count)
+            {name: sa.bindparam(f"{name}__{n}", type_=types[name]) for name in names} for n in range(count)
         ]
         return build_plan(statement.values(rows), core.backend.dialect, ())
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast, Any
+from typing import TYPE_CHECKING, Any, cast
 from weakref import ref
 
 from holdfast.errors import (
@@ -21,7 +21,6 @@ from holdfast.tx import Scope, begin_sql
 from .changes import Frame, forget_copy, make_transient
 from .flush import Flush
 from .membership import Membership
-
 
 if TYPE_CHECKING:
     from .core import SessionCore

@@ -116,7 +116,6 @@ def _update_group(
         keys,
         [columns[name] for name in names],
         values,
-        len(instances),
         [columns[name] for name in renewed],
     )
     if count != len(instances):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import datetime as dt
 import decimal
+import math
 import uuid
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -189,9 +190,7 @@ def _digits_check(field: str, precision: int, scale: int) -> Check:
 
     def check(values: Sequence[Any]) -> None:
         for value in values:
-            if (
-                value is not None and value == value and not -limit < value < limit
-            ):  # NaN is no matter of digits
+            if value is not None and not math.isnan(value) and not -limit < value < limit:
                 raise ValueOutOfRange(
                     f"{field} holds {precision - scale} digits before the point",
                     mend=f"Give it a smaller number, or widen the column: Numeric({precision + 4}, {scale}).",

@@ -126,13 +126,13 @@ class Writer:
         key_values: Values,
         columns: Columns,
         values: Values,
-        count: int,
         returning: Columns = (),
     ) -> Operation[tuple[int, list[Any]]]:
         """Update rows found by their keys; answer how many were found, and one row of ``returning`` for each.
 
         With ``returning`` rows come in any order, the keys first.
         """
+        count = len(key_values[0])
         every = (*keys, *columns)
         shape = (table, tuple(keys), tuple(columns), tuple(returning))
         wanted = (*keys, *returning) if returning else ()
