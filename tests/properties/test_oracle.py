@@ -413,7 +413,13 @@ class Oracle(RuleBasedStateMachine):
         member = None if other is None else self.choose_movable(TO_ONE[place], other)
         if holder is None or (member is not None and not self.may_hold(kind, name, holder, member)):
             return
-        self.both(lambda s: setattr(s.objects[holder], name, member and s.objects[member]))
+
+        def act(side: Any) -> None:
+            if "Profile" in (kind, TO_ONE[place]):
+                side.session.flush()  # moved twice in one flush, SQLAlchemy lets chance decide who has it
+            setattr(side.objects[holder], name, member and side.objects[member])
+
+        self.both(act)
 
     @rule(kind=st.sampled_from(sorted(KEYS)), owner=picks, other=st.none() | picks)
     def set_key(self, kind: str, owner: int, other: int | None) -> None:

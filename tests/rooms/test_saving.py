@@ -575,6 +575,62 @@ def test_association_rows_follow_both_sides(session: Session, said: list[str]) -
     assert session.scalar(select(func.count()).select_from(post_tags)) == 1
 
 
+def test_a_new_object_takes_over_the_row_of_a_deleted_one(session: Session, said: list[str]) -> None:
+    old = Tag(id=7, name="old", posts=[Post(title="x", author=User(name="a"))])
+    save(session, old)
+    said.clear()
+
+    session.delete(old)
+    session.add(new := Tag(id=7, name="new"))
+    session.commit()
+
+    assert said == ["DELETE post_tags", "UPDATE tags"]
+    assert (session.get(Tag, 7), old in session, new.posts) == (new, False, [])
+
+
+def test_a_rollback_gives_a_row_back_that_was_taken_over(session: Session) -> None:
+    old = Tag(id=7, name="old")
+    save(session, old)
+    session.delete(old)
+    session.add(new := Tag(id=7, name="new"))
+    session.flush()
+
+    session.rollback()
+
+    assert (session.get(Tag, 7), new in session) == (old, False)
+
+
+def test_an_object_that_only_names_its_owner_is_not_saved_and_told_of(session: Session) -> None:
+    user = User(name="a")
+    save(session, user)
+    assert user.posts == []
+
+    post = Post(title="x", author=user)
+
+    with pytest.warns(
+        match=r"A Post in User\.posts is in no session, so it is not saved\. Write session\.add"
+    ):
+        session.flush()
+    assert count(session, Post) == 0
+    session.add(user)
+    session.commit()
+    assert session.scalars(select(Post)).all() == [post]
+
+
+def test_an_assignment_does_not_flush_what_is_half_made(db: Database, session: Session) -> None:
+    save(session, User(name="a"))
+    with db.session() as other:
+        user = other.scalars(select(User)).one()
+        profile = Profile()
+        other.add(profile)
+
+        user.profile = profile
+        profile.text = "late"
+        other.commit()
+
+        assert profile.user_id == user.id
+
+
 def test_a_relation_that_is_not_loaded_can_be_assigned(db: Database, session: Session) -> None:
     save(session, User(name="a", posts=[Post(title="x"), Post(title="y")]))
     with db.session() as other:
@@ -702,6 +758,29 @@ def test_an_error_in_a_savepoint_leaves_the_transaction_usable(session: Session)
     session.commit()
 
     assert session.scalars(select(User.name).order_by(User.name)).all() == ["a", "b"]
+
+
+def test_a_rollback_within_a_savepoint_undoes_everything(session: Session) -> None:
+    with session.begin_nested():
+        session.add(Tag(name="a"))
+        session.rollback()
+
+    session.add(Tag(name="b"))
+    session.commit()
+    assert session.scalars(select(Tag.name)).all() == ["b"]
+
+
+def test_an_outer_savepoint_undoes_the_inner_ones(session: Session) -> None:
+    tag = Tag(name="a")
+    save(session, tag)
+
+    with session.begin_nested() as outer, session.begin_nested():
+        tag.name = "b"
+        session.flush()
+        outer.rollback()
+
+    session.commit()
+    assert (tag.name, session.scalar(select(Tag.name))) == ("a", "a")
 
 
 def test_a_relation_loaded_after_a_write_is_forgotten_by_the_rollback(db: Database, session: Session) -> None:

@@ -43,6 +43,9 @@ class SessionPort(Protocol):
     def load_missing(self, instance: Any, mapper: Mapper, name: str) -> Any:
         """Load an attribute for the instance and its siblings; answer its value."""
 
+    def load_replaced(self, instance: Any, name: str) -> Any:
+        """Load what an assignment replaces, without a flush: the objects at hand may be half made."""
+
     def peek(self, instance: Any, relation: Relation) -> Any:
         """Answer the to-one target if the identity map has it, else None."""
 

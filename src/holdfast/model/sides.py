@@ -69,7 +69,7 @@ def previous_target(instance: Any, relation: Relation) -> Any:
         return None
     if relation.direction is Direction.MANY_TO_ONE:
         return _known_target(session, instance, relation) if relation.back is not None else None
-    return read_missing(instance, relation.name)  # the old target's foreign key must be emptied
+    return session.load_replaced(instance, relation.name)  # its foreign key must be emptied
 
 
 def _known_target(session: Any, instance: Any, relation: Relation) -> Any:

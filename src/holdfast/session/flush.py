@@ -8,9 +8,12 @@ other sides of relations).
 
 from __future__ import annotations
 
+import warnings
 from collections import defaultdict
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
+
+from sqlalchemy.exc import SAWarning
 
 from holdfast.errors import CircularDependencyError, DataError, IntegrityError
 from holdfast.model import BATCH, MISSING, Direction, Mapper, Relation, mapper_of
@@ -19,11 +22,12 @@ from holdfast.steps import Operation
 from .blame import name_fields
 from .changes import Change
 from .inserting import insert_objects
+from .judging import Changes, judge_changed, judge_new
 from .order import delete_order, late_keys, table_ranks
 from .settle import settle_deleted
 from .shape import shape_of
 from .takeover import find_heirs, take_over
-from .updating import changed_columns, update_objects
+from .updating import by_changes, changed_columns, update_objects
 from .work import Associations, Link, association_row, pairs_of
 from .writes import Writer
 
@@ -40,6 +44,7 @@ class Flush:
         self.links: dict[int, list[Link]] = {}  # by the child they fill
         self.late: list[Link] = []  # of relations with post_update: set after everything is inserted
         self.associations = Associations()
+        self.changes: dict[Mapper, Changes] = {}  # as they were judged
         self.writing: Mapper | None = None  # whom an error of the server is about
         self._given: dict[tuple[Relation, int], Any] | None = None
 
@@ -65,16 +70,26 @@ class Flush:
         ):
             core.forget_changes()
             return
+        self._judge()
         yield from core.ensure_transaction()
         core.frame.wrote = True
         yield from self._write()
         core.forget_changes()
 
+    def _judge(self) -> None:
+        """Refuse what cannot be written, before anything is sent."""
+        core = self.core
+        for mapper, group in by_mapper(core.new.values()).items():
+            links = [self.links[id(one)] for one in group if id(one) in self.links] if self.links else []
+            late = [[link for link in self.late if id(link.child) in core.new]] if self.late else []
+            judge_new(core, mapper, group, [*links, *late])
+        for mapper, group in by_mapper(change.instance for change in core.dirty.values()).items():
+            self.changes[mapper] = judge_changed(core, mapper, group)
+
     # ------------------------------------------------------------ gather
 
     def _gather(self) -> Operation[None]:
         core = self.core
-        self._cascade_adds([*core.new.values(), *(c.instance for c in core.dirty.values())])
         self._orphans()
         seen: set[int] = set()
         while True:  # a delete cascade may reach objects that cascade on
@@ -83,18 +98,6 @@ class Flush:
                 return
             seen.update(map(id, fresh))
             yield from self._cascade_deletes(fresh)
-
-    def _cascade_adds(self, instances: list[Any]) -> None:
-        core = self.core
-        for mapper, group in by_mapper(instances).items():
-            for relation in mapper.relations.values():
-                if "save-update" not in relation.cascade or relation.viewonly:
-                    continue
-                for instance in group:
-                    if relation.name in instance.__dict__:
-                        for target in targets(instance, relation):
-                            if BATCH not in target.__dict__:
-                                core.add(target)
 
     def _orphans(self) -> None:
         """Objects taken out of a collection that owns them are deleted."""
@@ -204,13 +207,13 @@ class Flush:
         now = targets(instance, relation)
         if relation.direction is Direction.MANY_TO_ONE:
             target = now[0] if now else None
-            if target is not None and core.holds(target):
+            if target is not None and self._is_saved(relation, target):
                 self._add_link(Link(target, instance, pairs_of(relation), relation))
             elif target is None and not new:
                 self._add_link(Link(None, instance, pairs_of(relation), relation))
             return
         known, kept = {id(t) for t in before}, {id(t) for t in now}
-        added = [t for t in now if id(t) not in known and core.holds(t)]
+        added = [t for t in now if id(t) not in known and self._is_saved(relation, t)]
         removed = [t for t in before if id(t) not in kept]
         if relation.direction is Direction.MANY_TO_MANY:
             for target in added:
@@ -228,6 +231,14 @@ class Flush:
                 self._add_link(Link(None, target, pairs_of(relation), relation))
         for target in added:
             self._add_link(Link(instance, target, pairs_of(relation), relation))
+
+    def _is_saved(self, relation: Relation, target: Any) -> bool:
+        """Whether the session has an object; one that belongs to none is told of, as SQLAlchemy does."""
+        if BATCH not in target.__dict__:
+            name, place = relation.target.name, f"{relation.parent.name}.{relation.name}"
+            text = f"A {name} in {place} is in no session, so it is not saved. Write session.add(...) with that {name}."
+            warnings.warn(text, SAWarning, stacklevel=2)
+        return self.core.holds(target)
 
     def _add_link(self, link: Link) -> None:
         links = self.links.setdefault(id(link.child), [])
@@ -339,13 +350,15 @@ class Flush:
         self.writing = mapper
         self._apply_links(instances)
         shape = shape_of(mapper, self.core.backend)
-        if self.core.deleted and (heirs := find_heirs(self.core, mapper, instances)):
-            instances = [one for one in instances if id(one) not in heirs]
+        heirs = find_heirs(self.core, mapper, instances) if self.core.deleted else {}
+        if heirs:
             yield from self._delete_all_secondary(mapper, [old for _, old in heirs.values()])
-            heirs_now = take_over(self.core, shape, list(heirs.values()))
-            yield from update_objects(self.core, self.writer, shape, heirs_now)
-        if instances:
-            yield from insert_objects(self.core, self.writer, shape, instances)
+            changed = take_over(self.core, shape, list(heirs.values()))
+            changes = by_changes(self.core, shape, changed)
+            yield from update_objects(self.core, self.writer, shape, changes)
+        rest = [one for one in instances if id(one) not in heirs] if heirs else instances
+        if rest:
+            yield from insert_objects(self.core, self.writer, shape, rest)
 
     # ------------------------------------------------------------ update
 
@@ -362,7 +375,10 @@ class Flush:
         self.writing = mapper
         self._apply_links(instances)
         if instances:
-            yield from update_objects(self.core, self.writer, shape_of(mapper, self.core.backend), instances)
+            shape = shape_of(mapper, self.core.backend)
+            known = None if self.links or self.late else self.changes.get(mapper)
+            changes = by_changes(self.core, shape, instances) if known is None else known
+            yield from update_objects(self.core, self.writer, shape, changes)
 
     # ------------------------------------------------------------ secondary rows, deletes
 

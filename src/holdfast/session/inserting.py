@@ -77,7 +77,8 @@ def _insert_group(
             yield from _insert_expression(core, shape, omitted, instance)
         return
     for name, column in zip(names, values, strict=True):
-        shape.validate(name, column)
+        if mapper.columns[name].foreign_keys:  # filled in since it was judged
+            shape.judge_missing(name, column)
     rows = yield from _send(writer, shape, omitted, names, values, len(instances))
     take_back(mapper, held, [*omitted, *shape.computed], rows)
     settle_inserted(core, mapper, instances)
@@ -156,8 +157,6 @@ def _insert_expression(
     values = instance.__dict__
     names = [name for name in shape.sent if name not in omitted]
     plain = [name for name in names if not isinstance(values.setdefault(name, None), ClauseElement)]
-    for name in plain:
-        shape.validate(name, [values[name]])
     back = [*omitted, *shape.computed, *(name for name in names if name not in plain)]
     back += [name for name in mapper.primary_key if name not in back]
     statement = (

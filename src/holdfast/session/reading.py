@@ -59,6 +59,14 @@ class Reading(Asking):
         self.touch(self.load_attribute(instance, mapper, name))
         return instance.__dict__[name] if RAW + name not in instance.__dict__ else getattr(instance, name)
 
+    def load_replaced(self, instance: Any, name: str) -> Any:
+        """Load what an assignment replaces, without a flush: the objects at hand may be half made."""
+        before, self.autoflush = self.autoflush, False
+        try:
+            return self.load_missing(instance, mapper_of(instance), name)
+        finally:
+            self.autoflush = before
+
     def await_missing(self, instance: Any, mapper: Mapper, name: str) -> Any:
         """An awaitable for an attribute's value; loads it for all siblings."""
         if self.awaiter is None:

@@ -71,6 +71,10 @@ class Shape:
     def validate(self, name: str, values: Sequence[Any]) -> None:
         """Raise the typed error of the first value of a column that cannot be written."""
         self.check(name)(values)
+        self.judge_missing(name, values)
+
+    def judge_missing(self, name: str, values: Sequence[Any]) -> None:
+        """Raise where a required value is missing."""
         check = self.null_check(name)
         if check is not None:
             check(values)

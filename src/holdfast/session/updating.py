@@ -20,9 +20,11 @@ if TYPE_CHECKING:
     from .writes import Writer
 
 
-def update_objects(core: SessionCore, writer: Writer, shape: Shape, instances: list[Any]) -> Operation[None]:
-    """Update the rows of changed objects of one class; the unchanged are passed over."""
-    for names, group in _by_changes(core, shape, instances).items():
+def update_objects(
+    core: SessionCore, writer: Writer, shape: Shape, changes: dict[tuple[str, ...], list[Any]]
+) -> Operation[None]:
+    """Update the rows of changed objects of one class, by which columns changed."""
+    for names, group in changes.items():
         held = [instance.__dict__ for instance in group]
         values = [[v.get(name) for v in held] for name in names]
         if not shape.inline_updates and not has_expression(values):
@@ -36,7 +38,7 @@ def update_objects(core: SessionCore, writer: Writer, shape: Shape, instances: l
             yield from _update_expression(core, shape, names, instance)
 
 
-def _by_changes(core: SessionCore, shape: Shape, instances: list[Any]) -> dict[tuple[str, ...], list[Any]]:
+def by_changes(core: SessionCore, shape: Shape, instances: list[Any]) -> dict[tuple[str, ...], list[Any]]:
     """Group by which columns changed, in the order of the table."""
     columns, dirty = shape.mapper.columns, core.dirty
     skipped = core.deleted.keys() | core.new.keys()
@@ -107,7 +109,8 @@ def _update_group(
 ) -> Operation[None]:
     mapper, columns = shape.mapper, shape.mapper.columns
     for name, column in zip(names, values, strict=True):
-        shape.validate(name, column)
+        if columns[name].foreign_keys:  # filled in since it was judged, maybe
+            shape.judge_missing(name, column)
     keys = row_keys(core, mapper, instances, names)
     renewed = [name for name in shape.renewed if name not in names]
     count, rows = yield from writer.update(

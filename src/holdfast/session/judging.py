@@ -1,0 +1,53 @@
+"""Mistakes are told before anything is sent: values of new and changed objects are judged while no transaction is open.
+
+What a flush itself fills in, keys that come from objects not yet inserted, is looked at again when it is there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import ClauseElement
+
+from holdfast.model import Mapper
+
+from .inserting import fill_defaults, has_expression
+from .shape import Shape, shape_of
+from .updating import by_changes
+
+if TYPE_CHECKING:
+    from .core import SessionCore
+    from .work import Link
+
+Changes = dict[tuple[str, ...], list[Any]]
+"""Changed objects of a class by which columns changed."""
+
+
+def judge_new(core: SessionCore, mapper: Mapper, instances: list[Any], links: Iterable[list[Link]]) -> None:
+    """Judge new objects of one class; attributes that links will fill may still be empty."""
+    shape = shape_of(mapper, core.backend)
+    core.frame.save_all(instances)
+    held = [instance.__dict__ for instance in instances]
+    fill_defaults(shape, held)
+    filled = {name for group in links for link in group for _, name in link.pairs}
+    for name in shape.sent:
+        values = plain_values([one.get(name) for one in held])
+        shape.check(name)(values)
+        if name not in filled and name not in shape.left_out:
+            shape.judge_missing(name, values)
+
+
+def judge_changed(core: SessionCore, mapper: Mapper, instances: list[Any]) -> Changes:
+    """Judge changed objects of one class; answer how they changed, which cost something to find out."""
+    shape: Shape = shape_of(mapper, core.backend)
+    changes = by_changes(core, shape, instances)
+    for names, group in changes.items():
+        for name in names:
+            shape.validate(name, plain_values([one.__dict__.get(name) for one in group]))
+    return changes
+
+
+def plain_values(values: list[Any]) -> list[Any]:
+    """The values that are no SQL expressions."""
+    return [v for v in values if not isinstance(v, ClauseElement)] if has_expression([values]) else values
