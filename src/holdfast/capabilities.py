@@ -31,6 +31,8 @@ class Capabilities:
     json_each: bool = False
     savepoints: bool = True
     ddl_transactional: bool = True
+    aborts_on_error: bool = False
+    """Whether an error aborts the transaction: nothing but ROLLBACK is answered afterwards."""
     locks: Locks = Locks()
     pipeline: bool = False
     threaded: bool = False

@@ -147,7 +147,9 @@ class Oracle(RuleBasedStateMachine):
         self._compare_states()
         ours, theirs = (side.tables() for side in self.sides)
         for name in theirs:
-            assert ours[name] == theirs[name], name
+            for label in ours[name].keys() | theirs[name].keys():
+                row, wanted = ours[name].get(label), theirs[name].get(label)
+                assert row == wanted, f"{label} of {name} is {row} and should be {wanted}"
 
     def _compare_memory(self) -> None:
         """Holdfast's objects hold what the tables say."""

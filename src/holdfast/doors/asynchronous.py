@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self, TypeVar, TypeVarTuple, overload
+from warnings import warn
 
 from sqlalchemy import URL
 from sqlalchemy.engine.result import Result, ScalarResult
@@ -17,7 +18,7 @@ from sqlalchemy.sql.base import Executable
 from sqlalchemy.sql.dml import UpdateBase
 from sqlalchemy.sql.selectable import TypedReturnsRows
 
-from holdfast.errors import InvalidRequestError, NoResultFound
+from holdfast.errors import InvalidRequestError, NoResultFound, SessionInUse
 from holdfast.hydrate import row_function
 from holdfast.model import mapper_of
 from holdfast.plan import Plan, build_plan
@@ -164,6 +165,9 @@ class AsyncSession:
         core.enter()
         try:
             return await self._runner(operation)  # type: ignore[no-any-return]
+        except BaseException as error:
+            core.operation_failed(error, let_go=self._runner.connection is None)
+            raise
         finally:
             core.busy = False
 
@@ -182,6 +186,17 @@ class AsyncSession:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.close()
+
+    def __del__(self) -> None:
+        runner = getattr(self, "_runner", None)
+        if runner is not None and runner.connection is not None:
+            runner.abandon()
+            warn(
+                "A session was lost with a transaction open; its connection was thrown away. "
+                "Write: async with db.session() as session: ...",
+                ResourceWarning,
+                stacklevel=2,
+            )
 
     def __contains__(self, instance: Any) -> bool:
         return self._core.holds(instance)
@@ -360,6 +375,8 @@ class AsyncSession:
     async def close(self) -> None:
         """Roll back what is open; the session is at its end, its objects stay readable."""
         core = self._core
+        if core.busy:
+            raise SessionInUse
         if core.in_transaction or self._runner.connection is not None:
             try:
                 await self._run(core.close())

@@ -196,7 +196,7 @@ class AsyncpgDriver:
             return errors.ConnectionLost(statement=sql, orig=error, outcome=outcome)
         if isinstance(error, asyncpg.InternalClientError):
             return errors.OperationalError(statement=sql, orig=error)
-        if isinstance(error, UnicodeEncodeError | OverflowError):
+        if isinstance(error, UnicodeEncodeError | OverflowError | ValueError | TypeError) and sql:
             kind, position = blame(params)
             return kind(statement=sql, orig=error, position=position)
         return error

@@ -34,6 +34,7 @@ def capabilities(driver: str, max_bound_values: int, *, pipeline: bool) -> Capab
         driver=driver,
         max_bound_values=max_bound_values,
         array_parameters=True,
+        aborts_on_error=True,
         locks=Locks(for_update=True, for_share=True, nowait=True, skip_locked=True),
         pipeline=pipeline,
     )

@@ -12,7 +12,7 @@ from typing import Any
 
 import psycopg
 from psycopg import pq
-from psycopg.adapt import Dumper
+from psycopg.adapt import Dumper, Loader
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.engine import URL
 from sqlalchemy.types import JSON, TypeDecorator, TypeEngine
@@ -141,6 +141,22 @@ class _AsItIs(Dumper):
         return obj
 
 
+class _UnknownLoader(Loader):
+    """Reads the binary form of a type that psycopg does not know, as far as it is text.
+
+    That holds for citext, for enumerations, and for ltree after its version byte; psycopg would give bytes.
+    """
+
+    format = pq.Format.BINARY
+
+    def load(self, data: Any) -> Any:
+        raw = bytes(data)
+        try:
+            return (raw[1:] if raw[:1] == b"\x01" else raw).decode()
+        except UnicodeDecodeError:
+            return raw
+
+
 _ARRAY_DUMPERS = [(kind, type(kind.__name__, (_AsItIs,), {"oid": kind.oid})) for kind in binary_arrays.KINDS]
 
 
@@ -190,6 +206,7 @@ class _DriverBase:
     def _adapt(self, raw: Any) -> None:
         for kind, dumper in _ARRAY_DUMPERS:
             raw.adapters.register_dumper(kind, dumper)
+        raw.adapters.register_loader(0, _UnknownLoader)
 
     def _learn(self, raw: Any, row: Sequence[Any]) -> None:
         number = raw.pgconn.server_version

@@ -2,7 +2,7 @@
 
 from .attributes import ColumnAttribute, RelationAttribute
 from .base import DeclarativeBase
-from .batch import BATCH, DETACHED, MISSING, RAW, Batch
+from .batch import BATCH, CHANGED, DETACHED, MISSING, RAW, Batch, note_detached
 from .columns import InstrumentedAttribute, Mapped, MappedColumn, mapped_column
 from .comparing import EntityColumn, form_of
 from .joins import foreign, join_condition, remote
@@ -34,6 +34,7 @@ registry = Registry
 
 __all__ = [
     "BATCH",
+    "CHANGED",
     "DETACHED",
     "ENTITY",
     "MISSING",
@@ -79,6 +80,7 @@ __all__ = [
     "mapped_column",
     "mapper_of",
     "mapper_of_entity",
+    "note_detached",
     "query_expression",
     "read_missing",
     "registry",

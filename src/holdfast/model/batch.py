@@ -5,13 +5,16 @@ No batch: transient.  A batch without session: detached.  ``pending``: added, no
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 from weakref import ref
 
 from .mapper import Mapper, Relation
 
 BATCH = "_holdfast"
 """The entry of an instance's ``__dict__`` that holds its batch."""
+
+CHANGED = "_holdfast_changed"
+"""The entry of a detached object that holds what its changed attributes were."""
 
 RAW = "*"
 """Before a name: the value as it was loaded, of an attribute that can change in place."""
@@ -32,6 +35,7 @@ class SessionPort(Protocol):
     """What instances need of the session that holds them."""
 
     closed: bool
+    flushing: bool
     dirty: dict[int, Any]
 
     def note_change(self, instance: Any, name: str) -> None:
@@ -88,6 +92,28 @@ class Batch:
 
 
 DETACHED = Batch(None, None)
+
+
+class _Unheld:
+    """Stands for the session of an object that no session holds: remembers its changes until one does."""
+
+    flushing = False
+    dirty: ClassVar[dict[int, Any]] = {}
+
+    def note_change(self, instance: Any, name: str) -> None:
+        note_detached(instance, name)
+
+
+UNHELD = _Unheld()
+
+
+def note_detached(instance: Any, name: str) -> None:
+    """Remember what an attribute of a detached object was, for the session that takes it back."""
+    values = instance.__dict__
+    value = values.get(RAW + name, values.get(name, MISSING))
+    if isinstance(value, (list, set)) and RAW + name not in values:
+        value = list(value)
+    values.setdefault(CHANGED, {}).setdefault(name, value)
 
 
 def session_of(instance: Any) -> Any:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from .batch import BATCH, MISSING
+from holdfast.errors import SessionInUse
+
+from .batch import BATCH, MISSING, UNHELD
 from .mapper import Mapper, Relation
 from .sides import (
     cascade,
@@ -42,7 +44,10 @@ def _attribute_setter(mapper: Mapper) -> Callable[[Any, str, Any], None]:
         if name in plain:
             values = self.__dict__
             batch = values.get(BATCH)
-            if batch is not None and (session := batch.session) is not None:
+            if batch is not None:
+                session = batch.session or UNHELD
+                if session.flushing:
+                    raise SessionInUse
                 change = session.dirty.get(id(self))
                 if change is None:
                     session.note_change(self, name)
@@ -61,8 +66,8 @@ def _column_setter(name: str) -> Callable[[Any, Any], None]:
     def set_column(instance: Any, value: Any) -> None:
         values = instance.__dict__
         batch = values.get(BATCH)
-        if batch is not None and batch.session is not None:
-            batch.session.note_change(instance, name)
+        if batch is not None:
+            (batch.session or UNHELD).note_change(instance, name)
         values[name] = value
 
     return set_column

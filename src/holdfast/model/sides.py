@@ -6,9 +6,9 @@ import copy
 from typing import Any
 from weakref import ref
 
-from holdfast.errors import DetachedInstanceError, WrongType
+from holdfast.errors import DetachedInstanceError, SessionInUse, WrongType
 
-from .batch import BATCH, MISSING, RAW, session_of
+from .batch import BATCH, MISSING, RAW, UNHELD, session_of
 from .mapper import Direction, Mapper, Relation
 
 
@@ -54,8 +54,11 @@ def wrong_target(relation: Relation, given: str, wanted: str) -> WrongType:
 
 
 def note(instance: Any, name: str) -> None:
-    session = session_of(instance)
-    if session is not None:
+    batch = instance.__dict__.get(BATCH)
+    if batch is not None:
+        session = batch.session or UNHELD
+        if session.flushing:
+            raise SessionInUse
         session.note_change(instance, name)
 
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from holdfast.errors import DetachedInstanceError, UnknownAttribute
 
-from .batch import BATCH, DETACHED, RAW
+from .batch import BATCH, CHANGED, DETACHED, RAW
 from .mapper import Mapper
 from .sides import InstrumentedList, InstrumentedSet, make_collection
 
@@ -83,6 +83,7 @@ class Tracked:
 
     def __getstate__(self) -> dict[str, Any]:
         values = dict(self.__dict__)
+        values.pop(CHANGED, None)
         if values.pop(BATCH, None) is not None:
             values[RAW] = True
         for name in [n for n in values if n.startswith(RAW) and n != RAW]:

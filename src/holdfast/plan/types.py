@@ -16,19 +16,54 @@ from sqlalchemy.types import TypeEngine
 
 Processor = Callable[[Any], Any]
 
-_KNOWN_BINARY = (
-    sqltypes.Integer,
-    sqltypes.String,
-    sqltypes.Boolean,
-    sqltypes.NumericCommon,
-    sqltypes.DateTime,
-    sqltypes.Date,
-    sqltypes.Time,
-    sqltypes.Interval,
-    sqltypes.Uuid,
-    sqltypes.LargeBinary,
-    sqltypes.JSON,
+_FLOAT8, _NUMERIC = 701, 1700  # PostgreSQL's type codes, which SQLAlchemy's number types ask for
+
+_KNOWN_BINARY = frozenset(
+    [
+        "string",
+        "VARCHAR",
+        "text",
+        "TEXT",
+        "CHAR",
+        "NCHAR",
+        "NVARCHAR",
+        "unicode",
+        "unicode_text",
+        "integer",
+        "INTEGER",
+        "small_integer",
+        "SMALLINT",
+        "big_integer",
+        "BIGINT",
+        "boolean",
+        "BOOLEAN",
+        "float",
+        "FLOAT",
+        "REAL",
+        "double",
+        "DOUBLE",
+        "DOUBLE_PRECISION",
+        "numeric",
+        "NUMERIC",
+        "DECIMAL",
+        "datetime",
+        "DATETIME",
+        "TIMESTAMP",
+        "date",
+        "DATE",
+        "time",
+        "TIME",
+        "interval",
+        "INTERVAL",
+        "uuid",
+        "UUID",
+        "large_binary",
+        "BYTEA",
+        "JSON",
+        "JSONB",
+    ]
 )
+"""Types by the name SQLAlchemy gives them.  A subclass for a type of an extension (CITEXT) has a name of its own."""
 
 
 def result_processor(type_: TypeEngine[Any], dialect: Dialect) -> Processor | None:
@@ -36,6 +71,10 @@ def result_processor(type_: TypeEngine[Any], dialect: Dialect) -> Processor | No
     inner = type_.dialect_impl(dialect)
     if dialect.name == "postgresql" and isinstance(inner, sqltypes.NumericCommon):
         return _number_processor(inner)
+    if isinstance(inner, sqltypes.ARRAY) and isinstance(inner.item_type, (sqltypes.Numeric, sqltypes.Float)):
+        return inner.result_processor(
+            dialect, _FLOAT8 if isinstance(inner.item_type, sqltypes.Float) else _NUMERIC
+        )
     return type_._cached_result_processor(dialect, None)
 
 
@@ -66,7 +105,14 @@ def has_binary_form(type_: TypeEngine[Any], dialect: Dialect) -> bool:
         impl = impl.impl_instance
     if isinstance(impl, sqltypes.Enum):
         return not impl.native_enum
-    return isinstance(impl, _KNOWN_BINARY)
+    return impl.__visit_name__ in _KNOWN_BINARY and _declared(type_).__visit_name__ in _KNOWN_BINARY
+
+
+def _declared(type_: TypeEngine[Any]) -> Any:
+    inner: Any = type_
+    while isinstance(inner, sqltypes.TypeDecorator) and not isinstance(inner, sqltypes.Interval):
+        inner = inner.impl_instance
+    return inner
 
 
 def is_mutable(type_: TypeEngine[Any]) -> bool:

@@ -145,6 +145,10 @@ class AsyncRunner:
             clean = await self._finish(connection.command("ROLLBACK"))
         await self._pool.release(connection, discard=not (clean and connection.usable))
 
+    def abandon(self) -> None:
+        """Cut the connection when nobody will come back for it; needs no event loop."""
+        self._abandon()
+
     def _abandon(self) -> None:
         connection, self.connection, self._cut = self.connection, None, False
         if connection is not None:

@@ -69,6 +69,10 @@ class SyncRunner:
                 connection.command("ROLLBACK")
         self._pool.release(connection, discard=connection.in_transaction or not connection.usable)
 
+    def abandon(self) -> None:
+        """Throw the connection away when nobody will come back for it."""
+        self.discard()
+
     def discard(self) -> None:
         """Throw the connection away, and with it what is open."""
         connection, self.connection = self.connection, None

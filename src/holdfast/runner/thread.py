@@ -213,6 +213,12 @@ class AsyncThreadRunner:
                 await worker.command("ROLLBACK")
         await self._pool.release(worker, discard=worker.in_transaction or not worker.usable)
 
+    def abandon(self) -> None:
+        """Cut the connection when nobody will come back for it; needs no event loop."""
+        worker, self.connection = self.connection, None
+        if worker is not None:
+            self._pool.abandon(worker)
+
     async def discard(self) -> None:
         """Throw the connection away, and with it what is open."""
         worker, self.connection = self.connection, None

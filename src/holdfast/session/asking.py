@@ -168,6 +168,8 @@ class Asking(Transactions):
         """The object of a key: from the identity map if this transaction loaded it, else by one statement."""
         self._check_usable()
         mapper = mapper_of(entity)
+        if ident is None:
+            return None  # an optional foreign key that is empty
         key = _key_of(mapper, ident)
         if not refresh and lock is None:
             member = self.identity(mapper).get(key)

@@ -12,6 +12,7 @@ from holdfast.errors import (
 )
 from holdfast.model import (
     BATCH,
+    CHANGED,
     DETACHED,
     Batch,
     Mapper,
@@ -20,7 +21,7 @@ from holdfast.model import (
 )
 
 from . import eager
-from .changes import GONE, make_transient
+from .changes import GONE, Change, make_transient
 from .state import SessionState
 
 
@@ -100,6 +101,11 @@ class Membership(SessionState):
         batch.members.append(member)
         instance.__dict__[BATCH] = batch
         self.identity(mapper)[key] = member
+        originals = instance.__dict__.pop(CHANGED, None)
+        if originals:  # changed while no session held it
+            self.frame.save(instance)
+            change = self.dirty[id(instance)] = Change(instance)
+            change.originals.update(originals)
 
     def delete(self, instance: Any) -> None:
         """Mark an object; the next flush deletes its row."""

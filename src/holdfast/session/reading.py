@@ -99,6 +99,7 @@ class Reading(Asking):
 
     def load_attribute(self, instance: Any, mapper: Mapper, name: str) -> Operation[None]:
         """Load an attribute for an object and its siblings."""
+        self._check_usable()
         yield from self._autoflush()
         if self.scope is not None:
             yield from self.ensure_transaction()

@@ -23,6 +23,7 @@ from holdfast.model import (
     InstrumentedSet,
     Mapper,
     Relation,
+    note_detached,
 )
 from holdfast.plan import Backend
 from holdfast.query import PLAIN, LoadTree
@@ -49,10 +50,12 @@ class SessionState:
         "dirty",
         "epoch",
         "failed",
+        "flushing",
         "follows",
         "frames",
         "identities",
         "in_transaction",
+        "lost",
         "new",
         "read",
         "scope",
@@ -82,6 +85,8 @@ class SessionState:
         self.epoch = 0
         self.in_transaction = False
         self.failed = False
+        self.lost = False
+        self.flushing = False
         self.closed = False
         self.busy = False
         self.follows = False
@@ -179,7 +184,10 @@ class SessionState:
     def note_change(self, instance: Any, name: str) -> None:
         """Remember what an attribute was before its first change."""
         values = instance.__dict__
-        if values[BATCH].pending or self.closed:
+        if values[BATCH].pending:
+            return
+        if self.closed:
+            note_detached(instance, name)
             return
         change = self.dirty.get(id(instance))
         if change is None:

@@ -99,7 +99,7 @@ def _put(core: Asking, mapper: Mapper, instance: Any, values: Mapping[str, Any])
 
 def named(statement: Any, params: Mapping[str, Any]) -> Mapping[str, Any]:
     """Parameters by column key, of parameters by attribute name."""
-    mapper = entity_of(statement.table)
+    mapper = entity_of(getattr(statement, "table", None))
     return params if mapper is None else column_values(mapper, params)
 
 

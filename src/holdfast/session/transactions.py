@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any, cast
 from weakref import ref
 
 from holdfast.errors import (
+    ConnectionLost,
+    DatabaseError,
     InvalidRequestError,
     NestedBegin,
     TransactionFailed,
@@ -58,11 +60,14 @@ class Transactions(Membership):
             return
         self._check_usable()
         self._read_changed()
+        self.flushing = True
         try:
             yield from Flush(cast("SessionCore", self)).run()
         except BaseException:
             self.failed = True
             raise
+        finally:
+            self.flushing = False
 
     def _autoflush(self) -> Operation[None]:
         if self.autoflush and (self.new or self.dirty or self.deleted or self.read):
@@ -71,6 +76,19 @@ class Transactions(Membership):
     def _check_usable(self) -> None:
         if self.failed:
             raise TransactionFailed
+
+    def operation_failed(self, error: BaseException, *, let_go: bool) -> None:
+        """Learn from an error what became of the transaction; ``let_go``: its connection is no longer held.
+
+        A transaction that the server has aborted, or that went with its connection, must be rolled back before anything
+        else: statements would run outside it, or a COMMIT would answer and keep nothing.
+        """
+        if not self.in_transaction:
+            return
+        if let_go or not isinstance(error, Exception):
+            self.failed = self.lost = True
+        elif isinstance(error, DatabaseError) and self.backend.capabilities.aborts_on_error:
+            self.failed = True
 
     def ensure_transaction(self) -> Operation[None]:
         if not self.in_transaction:
@@ -104,7 +122,7 @@ class Transactions(Membership):
         """Undo what was not committed; objects go back to what they were, without a query."""
         try:
             if self.in_transaction:
-                yield from command("ROLLBACK", cleanup=True)
+                yield from self._end_lost("ROLLBACK")
         finally:
             while self.frames:
                 self._restore(self.frames.pop())
@@ -112,7 +130,7 @@ class Transactions(Membership):
             self._end()
 
     def _end(self) -> None:
-        self.in_transaction = self.failed = False
+        self.in_transaction = self.failed = self.lost = False
         self.scope = None
         self.epoch += 1
         self._got.clear()
@@ -152,14 +170,23 @@ class Transactions(Membership):
     def rollback_to(self, frame: Frame) -> Operation[None]:
         """Undo what was done since the savepoint."""
         try:
-            yield from command(f"ROLLBACK TO SAVEPOINT {frame.name}", cleanup=True)
-            yield from command(f"RELEASE SAVEPOINT {frame.name}", cleanup=True)
-            self.failed = False
+            yield from self._end_lost(f"ROLLBACK TO SAVEPOINT {frame.name}")
+            yield from self._end_lost(f"RELEASE SAVEPOINT {frame.name}")
+            self.failed = self.lost
         finally:
             while self.has_savepoint(frame):
                 self._restore(self.frames.pop())
             self._forget_unflushed()
             self.epoch += 1
+
+    def _end_lost(self, sql: str) -> Operation[None]:
+        """Undo on the server; where the transaction went with its connection, that is done already."""
+        if self.lost and "SAVEPOINT" in sql:
+            return
+        try:
+            yield from command(sql, cleanup=True)
+        except ConnectionLost:
+            self.failed = self.lost = True
 
     def _restore(self, frame: Frame) -> None:
         for instance in frame.inserted.values():
@@ -197,7 +224,7 @@ class Transactions(Membership):
         """Roll back what is open; the session is at its end."""
         try:
             if self.in_transaction:
-                yield from command("ROLLBACK", cleanup=True)
+                yield from self._end_lost("ROLLBACK")
         finally:
             self.finish()
 

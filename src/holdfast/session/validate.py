@@ -26,10 +26,11 @@ from holdfast.errors import (
     ValueTooLong,
     WrongType,
 )
-from holdfast.model import Mapper
+from holdfast.model import AwareDateTime, Mapper, NaiveDateTime
 
 Check = Callable[[Sequence[Any]], None]
 _NONE = type(None)
+_OUR_DECORATORS = (AwareDateTime, NaiveDateTime, sqltypes.Interval)
 
 
 def column_check(mapper: Mapper, name: str, wide_integers: bool) -> Check:
@@ -37,6 +38,8 @@ def column_check(mapper: Mapper, name: str, wide_integers: bool) -> Check:
     column = mapper.columns[name]
     field = f"{mapper.name}.{name}"
     checks: list[Check] = []
+    if isinstance(column.type, sqltypes.TypeDecorator) and not isinstance(column.type, _OUR_DECORATORS):
+        return _all(checks)  # its Python side is its author's own business
     allowed = _allowed_types(column)
     if allowed:
         checks.append(_type_check(field, allowed))
@@ -87,7 +90,7 @@ def _all(checks: list[Check]) -> Check:
 
 def _impl(column: Column[Any]) -> Any:
     type_: Any = column.type
-    while isinstance(type_, sqltypes.TypeDecorator):
+    while isinstance(type_, sqltypes.TypeDecorator) and not isinstance(type_, sqltypes.Interval):
         type_ = type_.impl_instance
     return type_
 
@@ -108,9 +111,6 @@ _ALLOWED: list[tuple[type[Any], tuple[type[Any], ...]]] = [
 
 
 def _allowed_types(column: Column[Any]) -> tuple[type[Any], ...]:
-    type_ = column.type
-    if isinstance(type_, sqltypes.TypeDecorator) and not isinstance(_impl(column), sqltypes.DateTime):
-        return ()  # its Python side is the author's own business
     impl = _impl(column)
     if isinstance(impl, sqltypes.Uuid):
         return (uuid.UUID,) if impl.as_uuid else (str,)

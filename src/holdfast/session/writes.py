@@ -152,7 +152,8 @@ class Writer:
             return len(out), out
         if count == 1:
             return (yield from execute(sql, rows[0])), []
-        return (yield from execute_many(sql, rows)), []
+        found = yield from execute_many(sql, rows)
+        return (count if found < 0 else found), []  # asyncpg does not tell
 
     def _update_array(self, table: Table, keys: Columns, columns: Columns, returning: Columns) -> str:
         every = (*keys, *columns)
