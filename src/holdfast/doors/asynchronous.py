@@ -170,6 +170,8 @@ class AsyncSession:
             raise
         finally:
             core.busy = False
+            if core.leaving:  # its block ended while this was under way
+                await self.close()
 
     # twins: async only
     async def _await_value(self, operation: Operation[None], instance: Any, name: str) -> Any:
@@ -185,7 +187,10 @@ class AsyncSession:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self.close()
+        if self._core.busy:
+            self._core.leaving = True
+        else:
+            await self.close()
 
     def __del__(self) -> None:
         runner = getattr(self, "_runner", None)

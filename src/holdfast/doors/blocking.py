@@ -161,6 +161,8 @@ class Session:
             raise
         finally:
             core.busy = False
+            if core.leaving:  # its block ended while this was under way
+                self.close()
 
     def __enter__(self) -> Self:
         return self
@@ -168,7 +170,10 @@ class Session:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        if self._core.busy:
+            self._core.leaving = True
+        else:
+            self.close()
 
     def __del__(self) -> None:
         runner = getattr(self, "_runner", None)

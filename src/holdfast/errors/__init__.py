@@ -47,7 +47,6 @@ Rule: what a caller may catch is named here; every code has a page, docs/errors/
             ObjectInOtherSession
             NestedBegin
             MissingKey
-            ResultConsumed
             CircularDependencyError
             NotSupported
             NoResultFound
@@ -90,7 +89,6 @@ from holdfast.errors.family import (
     ProgrammingError,
     ReadOnly,
     RelationNotLoaded,
-    ResultConsumed,
     SerializationFailure,
     SessionClosed,
     SessionInUse,
@@ -144,7 +142,6 @@ __all__ = [
     "ProgrammingError",
     "ReadOnly",
     "RelationNotLoaded",
-    "ResultConsumed",
     "SerializationFailure",
     "SessionClosed",
     "SessionInUse",

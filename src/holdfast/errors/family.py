@@ -284,12 +284,6 @@ class MissingKey(InvalidRequestError):
     mend = "Set {name} before saving, or give its column a default."
 
 
-class ResultConsumed(InvalidRequestError):
-    code = "result-consumed"
-    happened = "The rows of this result were taken already"
-    mend = "Keep them: `rows = result.all()`."
-
-
 class CircularDependencyError(InvalidRequestError):
     code = "circular-dependency"
     happened = "The rows depend on one another in a circle"

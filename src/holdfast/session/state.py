@@ -55,6 +55,7 @@ class SessionState:
         "frames",
         "identities",
         "in_transaction",
+        "leaving",
         "lost",
         "new",
         "read",
@@ -86,6 +87,7 @@ class SessionState:
         self.in_transaction = False
         self.failed = False
         self.lost = False
+        self.leaving = False
         self.flushing = False
         self.closed = False
         self.busy = False
