@@ -273,7 +273,11 @@ class Oracle(RuleBasedStateMachine):
         def act(side: Side) -> None:
             held = {name: [self.new(side, kind, n, v)] for n, v, kind, name in plan}
             side.session.add_all(
-                [self.new(side, "Owner", label, values | held | {"data": data and dict(data)})]
+                [
+                    self.new(
+                        side, "Owner", label, values | held | {"data": None if data is None else dict(data)}
+                    )
+                ]
             )
 
         self.both(act)
@@ -603,7 +607,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SAWarning")
 
 
 def test_sqlite_leaves_what_the_oracle_leaves() -> None:
-    run(sqlite_sides, 3000 if NIGHTLY else 200, 40)
+    run(sqlite_sides, 3000 if NIGHTLY else 150, 40)
 
 
 def test_postgresql_leaves_what_the_oracle_leaves(postgresql_url: str) -> None:

@@ -63,6 +63,14 @@ def test_a_change_does_what_the_oracle_does(pair: Pair, name: str) -> None:
         assert pair.ask_ours(CHANGES[name]) == expected
 
 
+@pytest.mark.parametrize("join", ["join", "outerjoin"])
+def test_a_relation_in_sqlalchemys_own_select_names_ours(join: str, m: Any) -> None:
+    with pytest.raises(InvalidRequestError, match="`from holdfast import select`"):
+        getattr(sa.select(m.User), join)(m.User.posts)
+
+    assert "JOIN" in str(getattr(select(m.User), join)(m.User.posts))
+
+
 # ---------------------------------------------------------------- one plan for one form
 
 

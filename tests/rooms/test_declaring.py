@@ -767,6 +767,48 @@ def test_what_comes_later_says_so(case: str) -> None:
         load(LATER[case])
 
 
+STRAYS = {
+    "Mapped": "x: orm.Mapped[int]",
+    "Mapped on a column": "x: orm.Mapped[int] = mapped_column()",
+    "mapped_column": "x: Mapped[int] = orm.mapped_column()",
+    "relationship": 'x: Mapped["Thing"] = orm.relationship()',
+}
+
+
+@pytest.mark.parametrize("future", [True, False])
+@pytest.mark.parametrize("case", STRAYS)
+def test_what_is_imported_from_sqlalchemys_orm_is_never_passed_over(case: str, future: bool) -> None:
+    name = case.split(maxsplit=1)[0]
+
+    with pytest.raises(ModelError, match=rf"Thing.x: .*`from holdfast import {name}`") as caught:
+        load(thing_with(STRAYS[case]), future=future)
+
+    exec(caught.value.write, {})
+
+
+def test_a_relation_annotated_with_sqlalchemys_mapped_is_told() -> None:
+    module = load(thing_with("x: orm.Mapped[Thing] = relationship()"))
+
+    with pytest.raises(ModelError, match=r"Thing.x: .*`from holdfast import Mapped`"):
+        module.Thing()
+
+
+@pytest.mark.parametrize("line", ["x = orm.column_property(func.now())", "x: orm.WriteOnlyMapped[int]"])
+def test_what_sqlalchemys_orm_has_alone_comes_later(line: str) -> None:
+    with pytest.raises(NotSupported, match=r"Thing.x: "):
+        load(thing_with(line))
+
+
+def thing_with(line: str) -> str:
+    return f"""
+from sqlalchemy import orm
+class Thing(Base):
+    __tablename__ = "things"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    {line}
+"""
+
+
 def test_names_of_sqlalchemy_that_have_another_form_say_it() -> None:
     for source, write in [
         ("from holdfast.model import deferred\ndeferred()", "mapped_column(..., deferred=True)"),

@@ -17,6 +17,7 @@ from typing import Annotated, Any, ClassVar, ForwardRef, Literal, NewType, Union
 import typing_extensions
 
 from .columns import Mapped
+from .strays import refuse_stray
 
 _TYPING = sys.modules["typing"]
 ALIASES: tuple[type, ...] = tuple(
@@ -124,9 +125,10 @@ def own_annotations(cls: type[Any]) -> dict[str, Any]:
 NOT_MAPPED: Any = object()
 
 
-def mapped_argument(annotation: Any, scope: Scope) -> Any:
-    """Answer what stands inside ``Mapped[...]``, or `NOT_MAPPED`."""
+def mapped_argument(annotation: Any, scope: Scope, *, where: str) -> Any:
+    """Answer what stands inside ``Mapped[...]``, or `NOT_MAPPED`; ``where`` names the attribute."""
     hint = scope.resolve(annotation)
+    refuse_stray(where, get_origin(hint) or hint)
     if get_origin(hint) is Mapped:
         return scope.resolve(get_args(hint)[0])
     return NOT_MAPPED

@@ -198,7 +198,12 @@ class RelationAttribute:
 
     def __clause_element__(self) -> Any:
         ask = "any" if self.relation.uselist else "has"
-        raise self._wrong("a relation is not a column", f".join({self})", f" or `.where({self}.{ask}(...))`")
+        raise self._wrong(
+            "a relation is not a column",
+            f".join({self})",
+            f" on a statement of `from holdfast import select` (sqlalchemy's joins no relations), "
+            f"or `.where({self}.{ask}(...))`",
+        )
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):

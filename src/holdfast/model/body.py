@@ -34,6 +34,7 @@ from .messages import later, mistake
 from .mixins import declared_attr
 from .registry import Registry
 from .relationships import Relationship
+from .strays import refuse_stray
 
 RESERVED = frozenset(
     {"metadata", "registry", "awaitable_attrs", "type_annotation_map", "_configure", "_holdfast"}
@@ -116,6 +117,7 @@ class Body:
     def _read(self, field: Field) -> MappedColumn[Any] | None:
         """Answer the column a field declares; None where it is a relation or no business of ours."""
         value = field.value
+        refuse_stray(f"{self.cls.__name__}.{field.name}", type(value))
         if isinstance(value, Relationship):
             _refuse_reserved(self.cls, field)
             self.relationships[field.name] = value
@@ -139,7 +141,7 @@ class Body:
     def _argument(self, field: Field) -> Any:
         """Answer what stands in ``Mapped[...]``; an annotation that is no business of ours may be anything."""
         try:
-            return mapped_argument(field.annotation, field.scope)
+            return mapped_argument(field.annotation, field.scope, where=f"{self.cls.__name__}.{field.name}")
         except (NameError, TypeError, AttributeError, SyntaxError) as error:
             if field.value is None and "Mapped" not in str(field.annotation):
                 return NOT_MAPPED

@@ -67,7 +67,10 @@ def _column_setter(name: str) -> Callable[[Any, Any], None]:
         values = instance.__dict__
         batch = values.get(BATCH)
         if batch is not None:
-            (batch.session or UNHELD).note_change(instance, name)
+            session = batch.session or UNHELD
+            if session.flushing:
+                raise SessionInUse
+            session.note_change(instance, name)
         values[name] = value
 
     return set_column

@@ -43,7 +43,7 @@ def shape_of(owner: Declared, name: str) -> Shape:
     if annotation is None or scope is None:
         return Shape()
     where = f"{owner.mapper.name}.{name}"
-    hint = mapped_argument(annotation, scope)
+    hint = mapped_argument(annotation, scope, where=where)
     if hint is NOT_MAPPED:
         if owner.allows_unmapped:
             return Shape()

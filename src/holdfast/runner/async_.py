@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Awaitable
 from typing import Any, TypeVar
 
+from holdfast.errors import ConnectionLost
 from holdfast.observe import Observers
 from holdfast.runner.drive import Teller, to_throw
 from holdfast.runner.protocol import AsyncLender, Translate
@@ -96,9 +97,9 @@ class AsyncRunner:
                 else:
                     answer = await perform(step)
             except BaseException as error:
-                if isinstance(error, asyncio.CancelledError):
-                    self._cut = True
                 failure = to_throw(error, step, self._translate)
+                if isinstance(failure, (asyncio.CancelledError, ConnectionLost)):
+                    self._cut = True  # asyncpg learns of its end later than we do
             try:
                 step = send(answer) if failure is None else operation.throw(failure)
             except StopIteration as done:

@@ -235,6 +235,8 @@ def _places(names: Sequence[str], keys: Sequence[str]) -> list[int]:
 def _key_of(mapper: Mapper, ident: Any) -> Any:
     """A key as the identity map has it: a value, or a tuple in the order of the key's columns."""
     names = mapper.primary_key
+    if len(names) == 1 and not isinstance(ident, (tuple, dict)):
+        return ident
     if isinstance(ident, Mapping):
         ident = tuple(ident.get(name) for name in names)
     elif not isinstance(ident, tuple):

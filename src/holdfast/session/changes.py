@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from holdfast.model import BATCH, MISSING, RAW, Batch
+from holdfast.model import BATCH, MISSING, RAW, Batch, InstrumentedList, InstrumentedSet
 
 GONE = Batch(None, None)
 """The batch of objects whose rows were deleted."""
@@ -60,6 +60,23 @@ class Frame:
         names = instance.__mapper__.collections
         lists = [(values[n], list(values[n])) for n in names if n in values] if names else ()
         self.saved[id(instance)] = (instance, values, lists)
+
+    def save_as(self, instance: Any, originals: dict[str, Any]) -> None:
+        """Keep the values an object had before changes that nobody heard of."""
+        self.save(instance)
+        _, values, lists = self.saved[id(instance)]
+        before = [
+            (held, originals[held.relation.name]) for held, _ in lists if held.relation.name in originals
+        ]
+        kept = {id(held) for held, _ in before}
+        self.saved[id(instance)] = (instance, values, [*(x for x in lists if id(x[0]) not in kept), *before])
+        for name, value in originals.items():
+            if isinstance(values.get(name), (InstrumentedList, InstrumentedSet)):
+                continue
+            if value is MISSING:
+                values.pop(name, None)
+            else:
+                values[name] = value
 
     def save_all(self, instances: list[Any]) -> None:
         """Keep the values of objects of one class."""

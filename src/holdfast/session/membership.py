@@ -14,6 +14,8 @@ from holdfast.model import (
     BATCH,
     CHANGED,
     DETACHED,
+    MISSING,
+    RAW,
     Batch,
     Mapper,
     Relation,
@@ -48,6 +50,19 @@ class Membership(SessionState):
         for found in waiting:  # grows as it goes, so that objects are added in the order they are reached
             if self._add_one(found) or found is instance:
                 waiting.extend(_reachable(found, "save-update"))
+                waiting.extend(self._let_go(found))
+
+    def _let_go(self, instance: Any) -> list[Any]:
+        """What a detached object held before its changes: the flush must know it to let it go."""
+        change = self.dirty.get(id(instance))
+        if change is None:
+            return []
+        held: list[Any] = []
+        for relation in mapper_of(instance).reaches("save-update"):
+            before = change.originals.get(relation.name)
+            if before is not None and before is not MISSING:
+                held += before if relation.uselist else [before]
+        return [one for one in held if BATCH in one.__dict__ and not self.holds(one)]
 
     def add_all(self, instances: Iterable[Any]) -> None:
         """Add objects; new ones that reach nothing take the short way."""
@@ -102,8 +117,11 @@ class Membership(SessionState):
         instance.__dict__[BATCH] = batch
         self.identity(mapper)[key] = member
         originals = instance.__dict__.pop(CHANGED, None)
+        for name in mapper.mutable:
+            if name in instance.__dict__ and RAW + name in instance.__dict__:
+                self.note_read(instance, name)  # in somebody's hands, maybe changed in place
         if originals:  # changed while no session held it
-            self.frame.save(instance)
+            self.frame.save_as(instance, originals)
             change = self.dirty[id(instance)] = Change(instance)
             change.originals.update(originals)
 

@@ -48,8 +48,10 @@ def column_check(mapper: Mapper, name: str, wide_integers: bool) -> Check:
         checks.append(_text_check(field, impl.length))
     elif isinstance(impl, sqltypes.Integer):
         checks.append(_range_check(field, 64 if wide_integers else _bits(impl)))
-    elif isinstance(impl, sqltypes.Numeric) and not isinstance(impl, sqltypes.Float):
-        if impl.precision is not None:
+    elif isinstance(impl, (sqltypes.Numeric, sqltypes.Float)):
+        if isinstance(impl, sqltypes.Numeric) or wide_integers:
+            checks.append(_finite_check(field, keeps_nan=not wide_integers))
+        if isinstance(impl, sqltypes.Numeric) and impl.precision is not None:
             checks.append(_digits_check(field, impl.precision, impl.scale or 0))
     elif isinstance(impl, sqltypes.DateTime) and impl.timezone:
         checks.append(_aware_check(field))
@@ -185,12 +187,31 @@ def _range_check(field: str, bits: int) -> Check:
     return check
 
 
+def _finite_check(field: str, keeps_nan: bool) -> Check:
+    """SQLite keeps NaN as NULL; a signalling NaN is no value anywhere."""
+
+    def check(values: Sequence[Any]) -> None:
+        for value in values:
+            if isinstance(value, decimal.Decimal):
+                refused = value.is_snan() or (not keeps_nan and not value.is_finite())
+            else:
+                refused = not keeps_nan and isinstance(value, float) and math.isnan(value)
+            if refused:
+                raise ValueOutOfRange(
+                    f"{field} was given a value that is no number, which this database cannot store",
+                    mend="Give it a number, or None.",
+                    field=field,
+                )
+
+    return check
+
+
 def _digits_check(field: str, precision: int, scale: int) -> Check:
     limit = decimal.Decimal(10) ** (precision - scale)
 
     def check(values: Sequence[Any]) -> None:
         for value in values:
-            if value is not None and not math.isnan(value) and not -limit < value < limit:
+            if value is not None and value == value and not -limit < value < limit:  # noqa: PLR0124 - NaN
                 raise ValueOutOfRange(
                     f"{field} holds {precision - scale} digits before the point",
                     mend=f"Give it a smaller number, or widen the column: Numeric({precision + 4}, {scale}).",
