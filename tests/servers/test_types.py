@@ -17,9 +17,11 @@ from holdfast import (
     Database,
     DeclarativeBase,
     Mapped,
+    insert,
     mapped_column,
     relationship,
     select,
+    update,
 )
 from holdfast.errors import DataError, WrongType
 
@@ -395,6 +397,12 @@ def test_json_that_cannot_be_written_in_place_names_its_field(count: int, db: Da
 
     with db.session() as session:
         assert session.get_one(Span, 1).data == {"fine": 1}
+
+
+@pytest.mark.parametrize("make", [insert, update])
+def test_json_that_cannot_be_written_in_a_statement_is_a_typed_error(make: Any, db: Database) -> None:
+    with db.session() as session, pytest.raises(DataError):
+        session.execute(make(Span).values(data={"bad": object()}))
 
 
 # ---------------------------------------------------------------- a key that comes back in the same flush
