@@ -38,6 +38,32 @@ from .query import (
 
 __version__ = "0.1.0"
 
+
+def __getattr__(name: str) -> object:
+    """Names of SQLAlchemy's ORM that come in a later release: what they make says so."""
+    from . import model
+
+    if name in LATER:
+        return getattr(model, name)
+    raise AttributeError(f"module 'holdfast' has no attribute {name!r}")
+
+
+LATER = (
+    "DynamicMapped",
+    "MappedAsDataclass",
+    "WriteOnlyMapped",
+    "association_proxy",
+    "backref",
+    "column_property",
+    "composite",
+    "declarative_base",
+    "deferred",
+    "hybrid_method",
+    "hybrid_property",
+    "query_expression",
+    "synonym",
+)
+
 __all__ = [
     "AsyncDatabase",
     "AsyncSession",

@@ -12,14 +12,36 @@ from typing import Any
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.elements import BindParameter
 
-from holdfast.errors import InvalidRequestError
+from holdfast.errors import HoldfastError, InvalidRequestError, WrongType
 
 from .plan import Bind
 from .types import bind_processor
 
 
 def make_bind(compiled: SQLCompiler, listed: Sequence[BindParameter[Any]]) -> Bind:
-    """A function from (bound parameters, values by name) to (SQL, positional parameters)."""
+    """A function from (bound parameters, values by name) to (SQL, positional parameters).
+
+    A value that its type cannot turn into a parameter becomes an error without the value.
+    """
+    bind = _make_bind(compiled, listed)
+
+    def guarded(bound: Sequence[Any], named: Mapping[str, Any] | None) -> tuple[str, Sequence[Any]]:
+        try:
+            return bind(bound, named)
+        except HoldfastError:
+            raise
+        except _REFUSALS as error:
+            refused = error
+        raise WrongType(statement=compiled.string, orig=refused)
+
+    return guarded
+
+
+_REFUSALS = (TypeError, ValueError, AttributeError, LookupError, ArithmeticError)
+"""What the bind processors of SQLAlchemy's types raise."""
+
+
+def _make_bind(compiled: SQLCompiler, listed: Sequence[BindParameter[Any]]) -> Bind:
     general = _general_bind(compiled, listed)
     if compiled.post_compile_params or compiled.literal_execute_params or compiled.insert_prefetch:
         return general
