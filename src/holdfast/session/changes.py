@@ -41,11 +41,13 @@ class Change:
 class Frame:
     """What a transaction or savepoint did to objects; ``name`` is the savepoint's."""
 
-    __slots__ = ("added", "deleted", "inserted", "loaded", "name", "saved", "wrote")
+    __slots__ = ("added", "deleted", "fresh", "inserted", "loaded", "name", "named", "saved", "wrote")
 
     def __init__(self, name: str | None = None) -> None:
         self.name = name
         self.saved: dict[int, tuple[Any, dict[str, Any], Sequence[tuple[Any, list[Any]]]]] = {}
+        self.fresh: dict[int, Any] = {}  # new objects, of which only the names of their values are kept
+        self.named: dict[int, frozenset[str]] = {}
         self.added: dict[int, Any] = {}
         self.inserted: dict[int, Any] = {}
         self.deleted: dict[int, Any] = {}
@@ -56,7 +58,9 @@ class Frame:
         """Keep the object's values, unless an earlier change kept them."""
         if id(instance) in self.saved:
             return
-        values = instance.__dict__.copy()
+        before = self.named.get(id(instance))
+        held = instance.__dict__
+        values = held.copy() if before is None else {name: held[name] for name in before if name in held}
         names = instance.__mapper__.collections
         lists = [(values[n], list(values[n])) for n in names if n in values] if names else ()
         self.saved[id(instance)] = (instance, values, lists)
@@ -79,29 +83,46 @@ class Frame:
                 values[name] = value
 
     def save_all(self, instances: list[Any]) -> None:
-        """Keep the values of objects of one class."""
-        saved = self.saved
-        if instances[0].__mapper__.collections:
-            for instance in instances:
+        """Keep what new objects of one class were before a flush.
+
+        A flush only adds to a new object: keys, defaults, None for what was not set.  So where all have values for the
+        same names, the names are enough; a copy of each would keep the garbage collector busy.
+        """
+        known = self.saved.keys() | self.named.keys()
+        unknown = [one for one in instances if id(one) not in known] if known else instances
+        if not unknown or not self._save_names(unknown):
+            for instance in unknown:
                 self.save(instance)
-            return
-        for instance in instances:
-            if id(instance) not in saved:
-                saved[id(instance)] = (instance, instance.__dict__.copy(), ())
+
+    def _save_names(self, instances: list[Any]) -> bool:
+        mapper, names = instances[0].__mapper__, instances[0].__dict__.keys()
+        held = [instance.__dict__ for instance in instances]
+        if not names.isdisjoint(mapper.collections) or any(one.keys() != names for one in held):
+            return False
+        if any(key in names and None in [one[key] for one in held] for key in mapper.primary_key):
+            return False  # the flush replaces it
+        keys = [id(instance) for instance in instances]
+        self.fresh.update(zip(keys, instances, strict=True))
+        self.named.update(dict.fromkeys(keys, frozenset(names)))
+        return True
 
     def forget(self, instance: Any) -> None:
         """The object left the session: a rollback is none of its business."""
-        for kept in (self.saved, self.added, self.inserted, self.deleted):
+        for kept in (self.saved, self.fresh, self.named, self.added, self.inserted, self.deleted):
             kept.pop(id(instance), None)
 
     def forget_all(self) -> None:
         """All objects left the session."""
-        for kept in (self.saved, self.added, self.inserted, self.deleted):
+        for kept in (self.saved, self.fresh, self.named, self.added, self.inserted, self.deleted):
             kept.clear()
         self.loaded.clear()
 
     def restore(self) -> None:
         """Give all objects back the values that were kept."""
+        for key, instance in self.fresh.items():
+            held, names = instance.__dict__, self.named[key]
+            for name in [name for name in held if name not in names]:
+                del held[name]
         for instance, values, lists in self.saved.values():
             for collection, items in lists:
                 _refill(collection, items)
@@ -117,6 +138,9 @@ class Frame:
         """A released savepoint: the outer frame now answers for what it did."""
         for key, kept in self.saved.items():
             outer.saved.setdefault(key, kept)
+        for key, instance in self.fresh.items():
+            if key not in outer.fresh:
+                outer.fresh[key], outer.named[key] = instance, self.named[key]
         outer.added.update(self.added)
         outer.inserted.update(self.inserted)
         outer.deleted.update(self.deleted)
