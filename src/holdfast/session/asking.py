@@ -25,7 +25,8 @@ from holdfast.plan import Plan, build_plan
 from holdfast.query import LoaderOption
 from holdfast.steps import Answer, Fetch, Operation, execute, fetch, run
 
-from . import eager, loading, statements
+from . import eager, statements
+from .keys import key_loader
 from .results import change_result, named_result, rows_result
 from .transactions import Transactions
 
@@ -182,7 +183,7 @@ class Asking(Transactions):
             return (yield from self._get_by_statement(mapper, key, options, lock))
         if self.scope is not None:
             yield from self.ensure_transaction()
-        loader = loading.key_loader(self.backend, mapper)
+        loader = key_loader(self.backend, mapper)
         sql, values = loader.bind(key)
         rows = yield Fetch(sql, values, loader.plan.binary)
         out = self.hydrate(loader.plan, rows, refresh)
