@@ -169,7 +169,7 @@ class AsyncSession:
             core.operation_failed(error, let_go=self._runner.connection is None)
             raise
         finally:
-            core.busy = False
+            core.leave()
             if core.leaving:  # its block ended while this was under way
                 await self.close()
 

@@ -160,7 +160,7 @@ class Session:
             core.operation_failed(error, let_go=self._runner.connection is None)
             raise
         finally:
-            core.busy = False
+            core.leave()
             if core.leaving:  # its block ended while this was under way
                 self.close()
 

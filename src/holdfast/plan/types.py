@@ -113,9 +113,3 @@ def _declared(type_: TypeEngine[Any]) -> Any:
     while isinstance(inner, sqltypes.TypeDecorator) and not isinstance(inner, sqltypes.Interval):
         inner = inner.impl_instance
     return inner
-
-
-def is_mutable(type_: TypeEngine[Any]) -> bool:
-    """Whether values of the type can change in place."""
-    impl = type_.impl_instance if isinstance(type_, sqltypes.TypeDecorator) else type_
-    return isinstance(impl, (sqltypes.JSON, sqltypes.ARRAY, sqltypes.PickleType))

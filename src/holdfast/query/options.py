@@ -20,9 +20,6 @@ from sqlalchemy.sql.selectable import FromClause
 from holdfast.errors import InvalidRequestError
 from holdfast.model import Mapper, Relation, RelationAttribute
 
-STRATEGIES = frozenset({"batch", "selectin", "subquery", "joined", "raise", "raise_on_sql", "noload"})
-"""What can be done about a relation; ``select`` in a model means ``batch``."""
-
 
 @dataclass(frozen=True, slots=True)
 class Direction:

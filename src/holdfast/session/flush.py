@@ -198,7 +198,7 @@ class Flush:
                     before = as_targets(relation, change.originals[name])
                     self._link_relation(instance, relation, before, False)
         for instance in core.deleted.values():
-            self._unlink_deleted(instance)
+            self.links.pop(id(instance), None)  # its secondary rows go by its key alone
 
     def _link_relation(self, instance: Any, relation: Relation, before: list[Any], new: bool) -> None:
         core = self.core
@@ -262,10 +262,6 @@ class Flush:
                 continue
             if link.child.__dict__.get(name, MISSING) != value:
                 self.core.write_value(link.child, name, value)
-
-    def _unlink_deleted(self, instance: Any) -> None:
-        """Secondary rows of a deleted object go by its key alone, loaded or not (see `_delete_secondary`)."""
-        self.links.pop(id(instance), None)
 
     def _apply_links(self, instances: list[Any]) -> None:
         for instance in instances if self.links else ():

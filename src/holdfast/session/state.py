@@ -179,6 +179,7 @@ class SessionState:
         self.busy = True
 
     def leave(self) -> None:
+        """End an operation."""
         self.busy = False
 
     # ------------------------------------------------------------ what instances and flushes tell

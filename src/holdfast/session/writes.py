@@ -24,6 +24,7 @@ from holdfast.steps import Operation, execute, execute_many, fetch
 CHUNK = 1000
 """Rows per statement where a server has no array parameters; fewer where it limits the bound values."""
 
+_NONE = type(None)
 KEPT = 100
 """Up to so many rows the text of a statement is kept; a longer one is put together again."""
 
@@ -222,12 +223,10 @@ class Writer:
         processed: list[Sequence[Any]] = []
         for column, column_values in zip(columns, values, strict=True):
             processor = bind_processor(column.type, self.dialect)
-            if _is_json(column.type):
+            bound = column_values if processor is None else _bound(column, _each(processor), column_values)
+            if _is_json(column.type) and not all(isinstance(value, (str, _NONE)) for value in bound):
                 _bound(column, _each(self.dialect._json_serializer or json.dumps), column_values)
-            if processor is None:
-                processed.append(column_values)
-            else:
-                processed.append(_bound(column, _each(processor), column_values))
+            processed.append(bound)
         return list(zip(*processed, strict=True))
 
     def _placeholders(self) -> Any:
@@ -282,7 +281,7 @@ def _bound(column: Column[Any], encode: Callable[[Sequence[Any]], Any], values: 
 
 
 def _is_json(type_: TypeEngine[Any]) -> bool:
-    """Psycopg serializes JSON only when it sends it: too late to say which column it was."""
+    """Psycopg's values are serialized only when they are sent: too late to say which column it was."""
     return isinstance(type_, sqltypes.JSON)
 
 
