@@ -1,7 +1,7 @@
 """How many functions Holdfast calls for each operation, on SQLite: ``python -m bench.calls``.
 
 Calls are exact where times are not, so these a test may compare.  Python functions and built-in ones are counted
-apart.  The figures depend on the version of Python, and are stored for each.
+apart.  The figures depend on the version of Python and on whether the hot loops are compiled, and are stored for each.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typing import Any
 
 from bench.schema import SqliteAdmin
 from bench.workloads import WORKLOADS, Workload
+from holdfast.native import COMPILED
 
 STORED = Path(__file__).parent.parent / "tests" / "rooms" / "python_calls.json"
 TOLERANCE = 0.10
@@ -72,7 +73,7 @@ def write_stored(found: Counts) -> None:
 
 
 def _version() -> str:
-    return ".".join(platform.python_version_tuple()[:2])
+    return ".".join(platform.python_version_tuple()[:2]) + ("" if COMPILED else ", pure")
 
 
 def _count(system: Any, admin: Any, workload: Workload) -> dict[str, int]:

@@ -90,9 +90,9 @@ def _emails(operations: int) -> Iterator[tuple[str]]:
 WORKLOADS = (
     Workload("get", "get by key, a session each", 100, _check_one, _keys),
     Workload("by_column", "one row by an indexed column, statement built each time", 100, _check_one, _emails),
-    Workload("rows", "1,000 rows of 8 columns as tracked objects", 3, _check_rows),
-    Workload("graph_planned", "100 users with 1,000 posts, planned", 2, _check_graph),
-    Workload("graph_touched", "100 users with 1,000 posts, by touching", 2, _check_graph),
+    Workload("rows", "1,000 rows of 8 columns as tracked objects", 10, _check_rows),
+    Workload("graph_planned", "100 users with 1,000 posts, planned", 10, _check_graph),
+    Workload("graph_touched", "100 users with 1,000 posts, by touching", 10, _check_graph),
     Workload(
         "insert", "insert 1,000 objects, keys back, committed", 1, _check_insert,
         arguments=lambda _: iter([(PEOPLE,)]), before=lambda admin: admin.empty_signups(),

@@ -16,8 +16,8 @@ The readable form of what is generated, for a class with columns ``id`` and ``na
             emit(user)
 
 Unrolled, because at a thousand rows a loop over columns costs more than the driver.
-Where the session holds no object of the class yet, a shorter loop does: objects and references are made for all rows at
-once in C, and only the values are put in place one by one.
+Where the session holds no object of the class yet, a shorter way does: objects and references are made for all rows at
+once, by `native.make_objects` where that is compiled.
 Print a real one with ``db.plan(statement).source``.
 """
 
@@ -31,6 +31,7 @@ from typing import Any
 from weakref import ref
 
 from holdfast.model import BATCH, RAW
+from holdfast.native import COMPILED, make_objects
 from holdfast.plan import ColumnSlot, EntitySlot, JoinSlot, Plan
 
 from .meet import meet, start_collection
@@ -42,17 +43,21 @@ MANY = 200
 
 
 def hydrate(plan: Plan, rows: Any, session: Any, refresh: bool) -> list[Any]:
-    """Make objects of rows.
+    """Make objects of rows; a long list of rows is used up.
 
     A thousand new objects would make the collector look at them six times while they are being made, and find
-    nothing: a quarter of the time.  It is a switch of the whole process, so it is only thrown for this loop.
+    nothing: a quarter of the time.  So it waits, which is a switch of the whole process and only thrown for this loop;
+    and then it need not look at the rows, either.
     """
     make: RowFunction = plan.hydrate or row_function(plan)
     if len(rows) < MANY or not gc.isenabled():
         return make(rows, session, refresh)
     gc.disable()
     try:
-        return make(rows, session, refresh)
+        made = make(rows, session, refresh)
+        if type(rows) is list:
+            rows.clear()
+        return made
     finally:
         gc.enable()
 
@@ -103,26 +108,48 @@ class _Writer:
         return "\n".join(lines) + "\n"
 
     def _all_new(self, variables: str) -> list[str]:
-        """The shorter loop, for plans whose rows are one object each and are told apart by one key."""
+        """The shorter way, for plans whose rows are one object each and are told apart by one key."""
         slots = self.plan.slots
         if len(slots) != 1 or not isinstance(slots[0], EntitySlot):
             return []
         slot = slots[0]
         keys = [slot.index(name) for name in slot.mapper.primary_key]
-        if slot.nullable or slot.joins or len(keys) != 1 or self._processor(slot, keys[0]):
+        if slot.nullable or slot.joins or len(keys) != 1:
             return []
-        self.names.update(repeat=repeat, key_of=itemgetter(keys[0]))
+        if COMPILED:
+            make = self._made_at_once(slot, keys[0])
+        elif not self._processor(slot, keys[0]):
+            make = self._made_in_loop(slot, keys, variables)
+        else:
+            return []
         return [
             "if not i0 and len(rows) > 1:",
-            "    made = list(map(new0, repeat(class0, len(rows))))",
-            f"    for o0, ({variables}) in zip(made, rows):",
-            *("        " + line for line in self._made(0, slot, keys)[1:]),
-            "    members = list(map(ref, made))",
-            "    i0.update(zip(map(key_of, rows), members))",
-            "    if len(i0) == len(made):",
-            "        b0.members = members",
+            *("    " + line for line in make),
+            "    if len(found) == len(made):",
+            "        i0.update(found); b0.members = members",
             "        return made",
-            "    i0.clear()  # the same object twice: the long way",
+            "    # the same object twice: the long way",
+        ]
+
+    def _made_at_once(self, slot: EntitySlot, key: int) -> list[str]:
+        processors = tuple(slot.processors)
+        self.names.update(
+            make_objects=make_objects,
+            stored=tuple([_stored(slot, name) for name in slot.names]),
+            processors=processors if any(processors) else None,
+        )
+        return [
+            f"made, members, found = make_objects(class0, rows, stored, processors, {BATCH!r}, b0, {key})",
+        ]
+
+    def _made_in_loop(self, slot: EntitySlot, keys: list[int], variables: str) -> list[str]:
+        self.names.update(repeat=repeat, key_of=itemgetter(keys[0]))
+        return [
+            "made = list(map(new0, repeat(class0, len(rows))))",
+            f"for o0, ({variables}) in zip(made, rows):",
+            *("    " + line for line in self._made(0, slot, keys)[1:]),
+            "members = list(map(ref, made))",
+            "found = dict(zip(map(key_of, rows), members))",
         ]
 
     def _emit_once(self, results: list[str], row: str) -> None:
@@ -205,8 +232,7 @@ class _Writer:
     def _made(self, k: int, slot: EntitySlot, keys: list[int]) -> list[str]:
         lines = [f"o{k} = new{k}(class{k})", f"d = o{k}.__dict__"]
         for n, name in enumerate(slot.names):
-            stored = RAW + name if name in slot.mapper.mutable else name
-            lines.append(f"d[{stored!r}] = {self._value(slot, slot.first + n, keys)}")
+            lines.append(f"d[{_stored(slot, name)!r}] = {self._value(slot, slot.first + n, keys)}")
         return [*lines, f"d[{BATCH!r}] = b{k}"]
 
     def _fresh(self, k: int, slot: EntitySlot, key: str, keys: list[int]) -> list[str]:
@@ -230,3 +256,8 @@ class _Writer:
             f"if {child} is not None and (id(o{parent}), id({child})) not in seen{k}:",
             f"    seen{k}.add((id(o{parent}), id({child}))); l.put({child})",
         ]
+
+
+def _stored(slot: EntitySlot, name: str) -> str:
+    """Where an instance keeps an attribute: raw, where it can change in place."""
+    return RAW + name if name in slot.mapper.mutable else name

@@ -26,7 +26,14 @@ from .mixins import declared_attr
 from .registry import Registry, configure, is_mapped, mapper_of, mapper_of_entity
 from .relationships import Relationship, relationship
 from .setters import install
-from .sides import InstrumentedList, InstrumentedSet, contains, make_collection, read_missing
+from .sides import (
+    InstrumentedList,
+    InstrumentedSet,
+    collection_maker,
+    contains,
+    make_collection,
+    read_missing,
+)
 from .tracking import Tracked, unknown_attribute
 from .types import AwareDateTime, NaiveDateTime
 
@@ -76,6 +83,7 @@ __all__ = [
     "install",
     "is_mapped",
     "join_condition",
+    "collection_maker",
     "make_collection",
     "mapped_column",
     "mapper_of",
@@ -86,7 +94,6 @@ __all__ = [
     "registry",
     "relationship",
     "remote",
-    "session_of",
     "synonym",
     "unknown_attribute",
 ]

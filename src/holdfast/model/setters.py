@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from holdfast.errors import SessionInUse
+from holdfast.native import AttributeSetter, Initializer
 
 from .batch import BATCH, MISSING, UNHELD
 from .mapper import Mapper, Relation
@@ -21,6 +22,7 @@ from .sides import (
     unlink_back,
     wrong_target,
 )
+from .tracking import Tracked
 
 
 def install(mapper: Mapper) -> None:
@@ -32,32 +34,24 @@ def install(mapper: Mapper) -> None:
     mapper.collections = tuple(name for name, relation in mapper.relations.items() if relation.uselist)
     mapper.class_.__setters__ = mapper.setters
     if "__setattr__" not in vars(mapper.class_):
-        type.__setattr__(mapper.class_, "__setattr__", _attribute_setter(mapper))
+        plain = frozenset(mapper.columns) - mapper.mutable
+        quick: Any = AttributeSetter(plain, _attribute_setter(mapper), BATCH, MISSING)
+        type.__setattr__(mapper.class_, "__setattr__", quick)
+    inherited: Any = mapper.class_.__init__
+    if inherited is Tracked.__init__:
+        type.__setattr__(mapper.class_, "__init__", Initializer(mapper.columns, inherited))
 
 
 def _attribute_setter(mapper: Mapper) -> Callable[[Any, str, Any], None]:
-    """``__setattr__`` of one class: what `Tracked` does, with the commonest case, a column, written out."""
-    setters, plain = mapper.setters, frozenset(mapper.columns) - mapper.mutable
-    set_other = object.__setattr__
+    """``__setattr__`` of one class, for what `AttributeSetter` leaves to it."""
+    setters, set_other = mapper.setters, object.__setattr__
 
     def set_attribute(self: Any, name: str, value: Any) -> None:
-        if name in plain:
-            values = self.__dict__
-            batch = values.get(BATCH)
-            if batch is not None:
-                session = batch.session or UNHELD
-                if session.flushing:
-                    raise SessionInUse
-                change = session.dirty.get(id(self))
-                if change is None:
-                    session.note_change(self, name)
-                elif name not in change.originals:
-                    change.originals[name] = values.get(name, MISSING)
-            values[name] = value
-        elif (setter := setters.get(name)) is not None:
-            setter(self, value)
-        else:
+        setter = setters.get(name)
+        if setter is None:
             set_other(self, name, value)
+        else:
+            setter(self, value)
 
     return set_attribute
 

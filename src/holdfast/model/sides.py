@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import Any
 from weakref import ref
 
@@ -163,11 +164,20 @@ def contains(collection: Any, item: Any) -> bool:
 
 def make_collection(owner: Any, relation: Relation, items: Any = ()) -> Any:
     """A tracked list or set of a relation, filled without telling anybody."""
-    kind = InstrumentedSet if issubclass(relation.collection, set) else InstrumentedList
-    collection = kind(items)
-    collection.owned_by = ref(owner)
-    collection.relation = relation
-    return collection
+    return collection_maker(relation)(owner, items)
+
+
+def collection_maker(relation: Relation) -> Callable[[Any, Any], Any]:
+    """What makes the collections of a relation, of an owner and its items."""
+    kind: Any = InstrumentedSet if issubclass(relation.collection, set) else InstrumentedList
+
+    def make(owner: Any, items: Any) -> Any:
+        collection = kind(items)
+        collection.owned_by = ref(owner)
+        collection.relation = relation
+        return collection
+
+    return make
 
 
 class _Collection:

@@ -28,8 +28,10 @@ def replay(operation: Operation[T], answers: Iterable[Any]) -> tuple[T, list[Ste
             if not rest:
                 raise AssertionError(f"no answer is left for step {len(steps)}: {step!r}")
             answer = rest.pop(0)
-            thrown = isinstance(answer, BaseException)
-            step = operation.throw(answer) if thrown else operation.send(answer)
+            if isinstance(answer, BaseException):
+                step = operation.throw(answer)
+            else:  # a long list of rows is used up
+                step = operation.send(answer.copy() if isinstance(answer, list) else answer)
     except StopIteration as done:
         if rest:
             raise AssertionError(f"{len(rest)} answers were not asked for: {rest!r}") from None

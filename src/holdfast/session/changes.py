@@ -56,14 +56,15 @@ class Frame:
 
     def save(self, instance: Any) -> None:
         """Keep the object's values, unless an earlier change kept them."""
-        if id(instance) in self.saved:
+        key = id(instance)
+        if key in self.saved:
             return
-        before = self.named.get(id(instance))
+        before = self.named.get(key) if self.named else None
         held = instance.__dict__
         values = held.copy() if before is None else {name: held[name] for name in before if name in held}
         names = instance.__mapper__.collections
         lists = [(values[n], list(values[n])) for n in names if n in values] if names else ()
-        self.saved[id(instance)] = (instance, values, lists)
+        self.saved[key] = (instance, values, lists)
 
     def save_as(self, instance: Any, originals: dict[str, Any]) -> None:
         """Keep the values an object had before changes that nobody heard of."""

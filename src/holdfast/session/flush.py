@@ -17,11 +17,12 @@ from sqlalchemy.exc import SAWarning
 
 from holdfast.errors import CircularDependencyError, DataError, IntegrityError
 from holdfast.model import BATCH, MISSING, Direction, Mapper, Relation, mapper_of
+from holdfast.native import kinds
 from holdfast.steps import Operation
 
 from .blame import name_fields
 from .changes import Change
-from .inserting import insert_objects
+from .inserting import Columns, insert_objects
 from .judging import Changes, judge_changed, judge_new
 from .order import delete_order, late_keys, table_ranks
 from .settle import settle_deleted
@@ -45,6 +46,7 @@ class Flush:
         self.late: list[Link] = []  # of relations with post_update: set after everything is inserted
         self.associations = Associations()
         self.changes: dict[Mapper, Changes] = {}  # as they were judged
+        self.judged: dict[Mapper, Columns | None] = {}  # values of new objects, where links do not fill them
         self.writing: Mapper | None = None  # whom an error of the server is about
         self._given: dict[tuple[Relation, int], Any] | None = None
 
@@ -82,7 +84,7 @@ class Flush:
         for mapper, group in by_mapper(core.new.values()).items():
             links = [self.links[id(one)] for one in group if id(one) in self.links] if self.links else []
             late = [[link for link in self.late if id(link.child) in core.new]] if self.late else []
-            judge_new(core, mapper, group, [*links, *late])
+            self.judged[mapper] = judge_new(core, mapper, group, [*links, *late])
         for mapper, group in by_mapper(change.instance for change in core.dirty.values()).items():
             self.changes[mapper] = judge_changed(core, mapper, group)
 
@@ -119,7 +121,8 @@ class Flush:
         return [
             change
             for change in self.core.dirty.values()
-            if not change.instance.__mapper__.relations.keys().isdisjoint(change.originals)
+            if (relations := change.instance.__mapper__.relations)
+            and not relations.keys().isdisjoint(change.originals)
         ]
 
     def _orphan(self, relation: Relation, target: Any) -> None:
@@ -283,12 +286,15 @@ class Flush:
         deleted = by_mapper(core.deleted.values())
         ranks = table_ranks({**waiting, **changed, **deleted})
         yield from self._write_secondary(removed=True)
-        pending = {id(i) for i in core.new.values()}
+        pending = set(core.new)
         postponed: list[Any] = []
         for mapper in sorted(ranks, key=ranks.__getitem__):
-            waits = {id(i) for i in changed.get(mapper, ()) if self._waits(i, pending)}
-            postponed += [i for i in changed.get(mapper, ()) if id(i) in waits]
-            yield from self._update(mapper, [i for i in changed.get(mapper, ()) if id(i) not in waits])
+            ready = changed.get(mapper, [])
+            if self.links:
+                waits = {id(i) for i in ready if self._waits(i, pending)}
+                postponed += [i for i in ready if id(i) in waits]
+                ready = [i for i in ready if id(i) not in waits]
+            yield from self._update(mapper, ready)
             if mapper in waiting:
                 yield from self._insert_ready(mapper, waiting, pending)
         yield from self._insert_rest(waiting, pending)
@@ -306,18 +312,20 @@ class Flush:
         return [instance for place, instance in found.items() if place not in self.core.new]
 
     def _waits(self, instance: Any, pending: set[int]) -> bool:
-        return bool(self.links) and any(
-            id(link.parent) in pending for link in self.links.get(id(instance), ())
-        )
+        return any(id(link.parent) in pending for link in self.links.get(id(instance), ()))
 
     def _insert_ready(
         self, mapper: Mapper, waiting: dict[Mapper, list[Any]], pending: set[int]
     ) -> Operation[bool]:
         """Insert what waits for nobody, level by level; a self-reference has as many levels as it is deep."""
+        if not self.links:
+            group = waiting.pop(mapper, [])
+            yield from self._insert(mapper, group)
+            return bool(group)
         wrote = False
         while mapper in waiting:
             group = waiting[mapper]
-            ready = [i for i in group if not self._waits(i, pending)] if self.links else group
+            ready = [i for i in group if not self._waits(i, pending)]
             if not ready:
                 return wrote
             yield from self._insert(mapper, ready)
@@ -354,7 +362,8 @@ class Flush:
             yield from update_objects(self.core, self.writer, shape, changes)
         rest = [one for one in instances if id(one) not in heirs] if heirs else instances
         if rest:
-            yield from insert_objects(self.core, self.writer, shape, rest)
+            judged = None if self.links or heirs else self.judged.get(mapper)
+            yield from insert_objects(self.core, self.writer, shape, rest, judged)
 
     # ------------------------------------------------------------ update
 
@@ -457,7 +466,12 @@ def as_targets(relation: Relation, held: Any) -> list[Any]:
 
 
 def by_mapper(instances: Iterable[Any]) -> dict[Mapper, list[Any]]:
+    """Group objects by their class; mostly that is one group."""
+    every = list(instances)
+    classes = kinds(every)
+    if len(classes) == 1:
+        return {mapper_of(classes.pop()): every}
     groups: dict[type[Any], list[Any]] = defaultdict(list)
-    for instance in instances:
+    for instance in every:
         groups[type(instance)].append(instance)
     return {mapper_of(cls): group for cls, group in groups.items()}

@@ -13,6 +13,7 @@ from sqlalchemy import ClauseElement, insert
 
 from holdfast.errors import MissingKey, StaleDataError
 from holdfast.model import RAW, Mapper
+from holdfast.native import kinds, settle
 from holdfast.steps import Operation
 
 from .settle import settle_inserted
@@ -22,16 +23,22 @@ if TYPE_CHECKING:
     from .core import SessionCore
     from .writes import Writer
 
-Held = Sequence[dict[str, Any]]
+Held = list[dict[str, Any]]
+Columns = dict[str, list[Any]]
+"""Values of the objects of one class, by attribute."""
 
 
-def insert_objects(core: SessionCore, writer: Writer, shape: Shape, instances: list[Any]) -> Operation[None]:
-    """Insert objects of one class; their foreign keys are set already."""
-    core.frame.save_all(instances)
+def insert_objects(
+    core: SessionCore, writer: Writer, shape: Shape, instances: list[Any], judged: Columns | None = None
+) -> Operation[None]:
+    """Insert objects of one class; their foreign keys are set already, and what they were is kept.
+
+    ``judged`` are their values, where those are still what was judged: plain ones, all there.
+    """
     held = [instance.__dict__ for instance in instances]
-    fill_defaults(shape, held)
-    for omitted, group in _by_omitted(shape, instances, held).items():
-        yield from _insert_group(core, writer, shape, omitted, group)
+    groups = _by_omitted(shape, instances, held)
+    for omitted, group in groups.items():
+        yield from _insert_group(core, writer, shape, omitted, group, judged if len(groups) == 1 else None)
 
 
 def fill_defaults(shape: Shape, held: Held) -> None:
@@ -63,30 +70,30 @@ def _by_omitted(shape: Shape, instances: list[Any], held: Held) -> dict[tuple[st
 
 
 def _insert_group(
-    core: SessionCore, writer: Writer, shape: Shape, omitted: tuple[str, ...], instances: list[Any]
+    core: SessionCore,
+    writer: Writer,
+    shape: Shape,
+    omitted: tuple[str, ...],
+    instances: list[Any],
+    judged: Columns | None = None,
 ) -> Operation[None]:
     mapper = shape.mapper
     names = [name for name in shape.sent if name not in omitted]
     held = [instance.__dict__ for instance in instances]
-    values = column_values(names, held)
-    if has_expression(values):
+    values = [settle(held, name) for name in names] if judged is None else [judged[name] for name in names]
+    if judged is None and has_expression(values):
         plain, special = by_expression(instances, names)
         if plain:
             yield from _insert_group(core, writer, shape, omitted, plain)
         for instance in special:
             yield from _insert_expression(core, shape, omitted, instance)
         return
-    for name, column in zip(names, values, strict=True):
+    for name, column in zip(names, values, strict=True) if judged is None else ():
         if mapper.columns[name].foreign_keys:  # filled in since it was judged
             shape.judge_missing(name, column)
     rows = yield from _send(writer, shape, omitted, names, values, len(instances))
     take_back(mapper, held, [*omitted, *shape.computed], rows)
     settle_inserted(core, mapper, instances)
-
-
-def column_values(names: Sequence[str], held: Held) -> list[list[Any]]:
-    """Values by column.  What was never set is written as NULL, and is known to be None from then on."""
-    return [[values.setdefault(name, None) for values in held] for name in names]
 
 
 def _send(
@@ -133,9 +140,8 @@ def take_back(mapper: Mapper, held: Held, names: Sequence[str], rows: Sequence[A
 
 
 def has_expression(values: Sequence[Sequence[Any]]) -> bool:
-    """Whether any value is an SQL expression; types are looked at in C."""
-    kinds = {kind for column in values for kind in set(map(type, column))}
-    return any(issubclass(kind, ClauseElement) for kind in kinds)
+    """Whether any value is an SQL expression; looked at by type."""
+    return any(issubclass(kind, ClauseElement) for column in values for kind in kinds(column))
 
 
 def by_expression(instances: list[Any], names: Sequence[str]) -> tuple[list[Any], list[Any]]:

@@ -5,14 +5,15 @@ What a flush itself fills in, keys that come from objects not yet inserted, is l
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import ClauseElement
 
 from holdfast.model import Mapper
+from holdfast.native import settle, take
 
-from .inserting import fill_defaults, has_expression
+from .inserting import Columns, fill_defaults, has_expression
 from .shape import Shape, shape_of
 from .updating import by_changes
 
@@ -24,18 +25,28 @@ Changes = dict[tuple[str, ...], list[Any]]
 """Changed objects of a class by which columns changed."""
 
 
-def judge_new(core: SessionCore, mapper: Mapper, instances: list[Any], links: Iterable[list[Link]]) -> None:
-    """Judge new objects of one class; attributes that links will fill may still be empty."""
+def judge_new(
+    core: SessionCore, mapper: Mapper, instances: list[Any], links: Sequence[list[Link]]
+) -> Columns | None:
+    """Judge new objects of one class; attributes that links will fill may still be empty.
+
+    Answers their values, if those are what will be written: plain ones, and none to be filled in.
+    """
     shape = shape_of(mapper, core.backend)
     core.frame.save_all(instances)
     held = [instance.__dict__ for instance in instances]
     fill_defaults(shape, held)
     filled = {name for group in links for link in group for _, name in link.pairs}
+    columns: Columns = {}
+    special = False
     for name in shape.sent:
-        values = plain_values([one.get(name) for one in held])
-        shape.check(name)(values)
+        columns[name] = values = (take if name in shape.left_out or name in filled else settle)(held, name)
+        plain = plain_values(values)
+        special = special or plain is not values
+        shape.check(name)(plain)
         if name not in filled and name not in shape.left_out:
-            shape.judge_missing(name, values)
+            shape.judge_missing(name, plain)
+    return None if special or filled else columns
 
 
 def judge_changed(core: SessionCore, mapper: Mapper, instances: list[Any]) -> Changes:
@@ -44,7 +55,7 @@ def judge_changed(core: SessionCore, mapper: Mapper, instances: list[Any]) -> Ch
     changes = by_changes(core, shape, instances)
     for names, group in changes.items():
         for name in names:
-            shape.validate(name, plain_values([one.__dict__.get(name) for one in group]))
+            shape.validate(name, plain_values(take([one.__dict__ for one in group], name)))
     return changes
 
 

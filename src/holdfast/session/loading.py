@@ -10,7 +10,8 @@ import sqlalchemy as sa
 
 from holdfast.errors import AttributeNotLoaded, InvalidRequestError, RelationNotLoaded
 from holdfast.hydrate import renew
-from holdfast.model import RAW, Direction, Mapper, Relation, join_condition, make_collection
+from holdfast.model import RAW, Direction, Mapper, Relation, collection_maker, join_condition, make_collection
+from holdfast.native import group, values_at
 from holdfast.plan import Backend, adapt
 from holdfast.query import PLAIN, Branch, LoadTree, TreeOption
 from holdfast.steps import Operation
@@ -135,68 +136,86 @@ def _load_members(
         if plain:
             backend.memo[memo_key] = made
     loader, columns, names, embedded = made
-    yield from _complete(core, relation.parent, instances, names)
-    groups = _start_groups(instances, relation, names)
+    groups = yield from _start_groups(core, instances, relation, names)
     keys = [k for k in groups if k is not None and not (isinstance(k, tuple) and None in k)]
     if not keys:
         _share(groups, relation, {})
         return
     rows = yield from fetch_by_keys(core, loader, keys)
+    found_keys = None if embedded is None else _embedded_keys(rows, embedded)
     out = core.hydrate_targets(loader.plan, rows)
-    found: dict[Any, list[Any]] = defaultdict(list)
-    if embedded is not None:
-        _collect_embedded(found, rows, out, embedded)
-    else:
-        width = len(columns)
-        for row in out:
-            key = row[0] if width == 1 else row[:width]
-            found[key].append(row[width])
+    found = _group_behind(out, len(columns)) if found_keys is None else group(found_keys, out)
     _share(groups, relation, found)
     yield from core.load_planned(loader.plan, out, chain=chain)
 
 
-def _start_groups(instances: list[Any], relation: Relation, names: list[str]) -> dict[Any, list[Any]]:
-    groups: dict[Any, list[Any]] = {}
-    single = names[0] if len(names) == 1 else None
-    for instance in instances:
-        values = instance.__dict__
-        key = values[single] if single is not None else tuple([values[n] for n in names])
-        groups.setdefault(key, []).append(instance)
-    return groups
+def _start_groups(
+    core: Asking, instances: list[Any], relation: Relation, names: list[str]
+) -> Operation[dict[Any, list[Any]]]:
+    """Owners by their keys, which are loaded first where they were left out."""
+    try:
+        return _by_key(instances, names)
+    except KeyError:
+        yield from _complete(core, relation.parent, instances, names)
+    return _by_key(instances, names)
 
 
-def _collect_embedded(
-    found: dict[Any, list[Any]], rows: Sequence[Any], out: list[Any], places: list[Any]
-) -> None:
-    """The key stands among the target's own columns: read it from the row beside the object made of it."""
-    if len(places) == 1:
-        place, processor = places[0]
-        keys = [row[place] for row in rows]
-        for key, instance in zip(keys if processor is None else map(processor, keys), out, strict=True):
-            found[key].append(instance)
-        return
-    for row, instance in zip(rows, out, strict=True):
-        key = tuple(p(row[i]) if p is not None else row[i] for i, p in places)
-        found[key].append(instance)
+def _by_key(instances: list[Any], names: list[str]) -> dict[Any, list[Any]]:
+    if len(names) == 1:
+        name = names[0]
+        return group([one.__dict__[name] for one in instances], instances)
+    return group([tuple([one.__dict__[name] for name in names]) for one in instances], instances)
+
+
+def _embedded_keys(rows: Sequence[Any], places: list[Any]) -> list[Any]:
+    """The key stands among the target's own columns."""
+    columns = [values_at(rows, place, processor) for place, processor in places]
+    return columns[0] if len(columns) == 1 else list(zip(*columns, strict=True))
+
+
+def _group_behind(out: list[Any], width: int) -> dict[Any, list[Any]]:
+    """The key stands before the target."""
+    found: dict[Any, list[Any]] = defaultdict(list)
+    for row in out:
+        found[row[0] if width == 1 else row[:width]].append(row[width])
+    return found
 
 
 def _share(groups: dict[Any, list[Any]], relation: Relation, found: dict[Any, list[Any]]) -> None:
-    name, back = relation.name, relation.back
-    back_name = None if back is None or back.uselist or found_by_key(back) else back.name
+    """Give each owner what was found for its key."""
+    if relation.uselist:
+        _share_members(groups, relation, found)
+    else:
+        for key, owners in groups.items():
+            members = found.get(key)
+            for owner in owners:
+                owner.__dict__[relation.name] = members[0] if members else None
+    if _must_set_back(relation):
+        for key, owners in groups.items():
+            for owner in owners:
+                for member in found.get(key, ()):
+                    member.__dict__.setdefault(relation.back.name, owner)  # type: ignore[union-attr]
+
+
+def _must_set_back(relation: Relation) -> bool:
+    """Whether the other side is one object that the identity map would not find."""
+    back = relation.back
+    if back is None or relation.direction is Direction.MANY_TO_MANY:
+        return False
+    return not (back.uselist or found_by_key(back))
+
+
+def _share_members(groups: dict[Any, list[Any]], relation: Relation, found: dict[Any, list[Any]]) -> None:
+    name, start = relation.name, collection_maker(relation)
     for key, owners in groups.items():
         members = found.get(key, ())
         for owner in owners:
-            if not relation.uselist:
-                owner.__dict__[name] = members[0] if members else None
+            values = owner.__dict__
+            held = values.get(name)
+            if held is None:
+                values[name] = start(owner, members)
             else:
-                held = owner.__dict__.get(name)
-                if held is None:
-                    owner.__dict__[name] = make_collection(owner, relation, members)
-                else:
-                    _renew_collection(held, members)
-            if back_name is not None and relation.direction is not Direction.MANY_TO_MANY:
-                for member in members:
-                    member.__dict__.setdefault(back_name, owner)
+                _renew_collection(held, members)
 
 
 def found_by_key(relation: Relation) -> bool:

@@ -21,6 +21,7 @@ from holdfast.model import (
     Relation,
     mapper_of,
 )
+from holdfast.native import kinds
 
 from . import eager
 from .changes import GONE, Change, make_transient
@@ -65,17 +66,22 @@ class Membership(SessionState):
         return [one for one in held if BATCH in one.__dict__ and not self.holds(one)]
 
     def add_all(self, instances: Iterable[Any]) -> None:
-        """Add objects; new ones that reach nothing take the short way."""
+        """Add objects; new ones of one class that reach nothing take the short way."""
         self.check_open()
-        pending, new, added = self._pending or self._make_pending(), self.new, self.frame.added
-        for instance in instances:
-            values = getattr(instance, "__dict__", {})
-            mapper = type(instance).__dict__.get("__mapper__")
-            if mapper is None or BATCH in values or not mapper.reaches_nothing(values):
+        every = list(instances)
+        classes = kinds(every)
+        mapper = classes.pop().__dict__.get("__mapper__") if len(classes) == 1 else None
+        held = [] if mapper is None else [one.__dict__ for one in every]
+        if mapper is None or any([BATCH in one or not mapper.reaches_nothing(one) for one in held]):  # noqa: C419
+            for instance in every:
                 self.add(instance)
-            else:
-                values[BATCH] = pending
-                new[id(instance)] = added[id(instance)] = instance
+            return
+        pending = self._pending or self._make_pending()
+        for values in held:
+            values[BATCH] = pending
+        entries = dict(zip(map(id, every), every, strict=True))
+        self.new.update(entries)
+        self.frame.added.update(entries)
 
     def _add_one(self, instance: Any) -> bool:
         mapper = mapper_of(instance)

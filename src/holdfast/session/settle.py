@@ -22,7 +22,9 @@ def settle_inserted(core: SessionState, mapper: Mapper, instances: list[Any]) ->
         values[BATCH] = batch
     core.identity(mapper).update(zip(_keys(mapper, held), members, strict=True))
     core.frame.inserted.update(zip(map(id, instances), instances, strict=True))
-    for instance in instances:
+    if len(core.new) == len(instances):
+        core.new.clear()
+    for instance in instances if core.new else ():
         del core.new[id(instance)]
     if mapper.mutable:
         for instance in instances:
@@ -74,6 +76,9 @@ def settle_updated(core: SessionState, mapper: Mapper, instances: list[Any], nam
     if any(name in mapper.primary_key for name in names):
         _rekey(core, mapper, instances)
     moved = [r for r in mapper.relations.values() if _refers_by(r, names)]
+    if not moved and mapper.mutable.isdisjoint(names):
+        _forget_originals(core, instances, names)
+        return
     for instance in instances:
         change = core.dirty.get(id(instance))
         originals = change.originals if change is not None else {}
@@ -84,6 +89,17 @@ def settle_updated(core: SessionState, mapper: Mapper, instances: list[Any], nam
                 core.note_written(instance, name)
         for relation, old in former:
             _follow_key(core, relation, instance, old)
+
+
+def _forget_originals(core: SessionState, instances: list[Any], names: tuple[str, ...]) -> None:
+    """What was written is no change any more."""
+    for change in map(core.dirty.get, map(id, instances)):
+        originals = change.originals if change is not None else {}
+        if len(originals) == len(names):
+            originals.clear()
+        else:
+            for name in names:
+                originals.pop(name, None)
 
 
 def _rekey(core: SessionState, mapper: Mapper, instances: list[Any]) -> None:

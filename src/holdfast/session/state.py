@@ -192,10 +192,11 @@ class SessionState:
         if self.closed:
             note_detached(instance, name)
             return
-        change = self.dirty.get(id(instance))
+        key = id(instance)
+        change = self.dirty.get(key)
         if change is None:
-            self.frame.save(instance)
-            change = self.dirty[id(instance)] = Change(instance)
+            (self.frames[-1] if self.frames else self.frame).save(instance)
+            change = self.dirty[key] = Change(instance)
         originals = change.originals
         if name not in originals:
             value = values.get(name, MISSING)

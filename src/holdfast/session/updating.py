@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import ClauseElement, and_, update
 
 from holdfast.errors import StaleDataError
 from holdfast.model import MISSING, Mapper
+from holdfast.native import changed, take
 from holdfast.steps import Operation
 
 from .inserting import by_expression, has_expression, take_back
@@ -26,13 +27,13 @@ def update_objects(
     """Update the rows of changed objects of one class, by which columns changed."""
     for names, group in changes.items():
         held = [instance.__dict__ for instance in group]
-        values = [[v.get(name) for v in held] for name in names]
+        values = [take(held, name) for name in names]
         if not shape.inline_updates and not has_expression(values):
             yield from _update_group(core, writer, shape, names, group, values)
             continue
         plain, special = ([], group) if shape.inline_updates else by_expression(group, names)
         if plain:
-            values = [[i.__dict__.get(name) for i in plain] for name in names]
+            values = [take([i.__dict__ for i in plain], name) for name in names]
             yield from _update_group(core, writer, shape, names, plain, values)
         for instance in special:
             yield from _update_expression(core, shape, names, instance)
@@ -40,23 +41,11 @@ def update_objects(
 
 def by_changes(core: SessionCore, shape: Shape, instances: list[Any]) -> dict[tuple[str, ...], list[Any]]:
     """Group by which columns changed, in the order of the table."""
-    columns, dirty = shape.mapper.columns, core.dirty
-    skipped = core.deleted.keys() | core.new.keys()
-    found: dict[tuple[str, ...], list[Any]] = defaultdict(list)
-    for instance in instances:
-        change = dirty.get(id(instance))
-        if change is not None and id(instance) not in skipped:
-            values = instance.__dict__
-            names = [
-                name
-                for name, before in change.originals.items()
-                if name in columns
-                and (now := values.get(name, MISSING)) is not before
-                and now is not MISSING
-                and (before is MISSING or isinstance(now, ClauseElement) or before != now)
-            ]
-            if names:
-                found[tuple(names)].append(instance)
+    columns = shape.mapper.columns
+    if core.deleted or core.new:
+        skipped = core.deleted.keys() | core.new.keys()
+        instances = [one for one in instances if id(one) not in skipped]
+    found = changed(instances, core.dirty, columns, MISSING, ClauseElement)
     if shape.updates:
         found = _with_updates(core, shape, found)
     groups: dict[tuple[str, ...], list[Any]] = {}
@@ -133,12 +122,13 @@ def _update_group(
 
 
 def row_keys(
-    core: SessionCore, mapper: Mapper, instances: list[Any], changed: tuple[str, ...]
-) -> list[tuple[Any, ...]]:
+    core: SessionCore, mapper: Mapper, instances: list[Any], written: tuple[str, ...]
+) -> list[Sequence[Any]]:
     """The keys of the objects' rows by column: as they were, where a key itself changed."""
-    if any(name in changed for name in mapper.primary_key):
+    if any(name in written for name in mapper.primary_key):
         return list(zip(*(core.row_key(mapper, instance) for instance in instances), strict=True))
-    return [tuple([instance.__dict__[name] for instance in instances]) for name in mapper.primary_key]
+    held = [instance.__dict__ for instance in instances]
+    return [take(held, name) for name in mapper.primary_key]
 
 
 def _take_renewed(mapper: Mapper, instances: list[Any], renewed: list[str], rows: list[Any]) -> None:

@@ -27,6 +27,7 @@ from holdfast.errors import (
     WrongType,
 )
 from holdfast.model import AwareDateTime, Mapper, NaiveDateTime
+from holdfast.native import kinds, text_facts
 
 Check = Callable[[Sequence[Any]], None]
 _NONE = type(None)
@@ -126,7 +127,7 @@ def _type_check(field: str, allowed: tuple[type[Any], ...]) -> Check:
     exact = frozenset((*allowed, _NONE))
 
     def check(values: Sequence[Any]) -> None:
-        for found in set(map(type, values)) - exact:
+        for found in kinds(values) - exact:
             if not issubclass(found, allowed) or (found is dt.datetime and dt.datetime not in allowed):
                 wanted = " or ".join(t.__name__ for t in allowed)
                 raise WrongType(
@@ -140,25 +141,21 @@ def _type_check(field: str, allowed: tuple[type[Any], ...]) -> Check:
 
 def _text_check(field: str, length: int | None) -> Check:
     def check(values: Sequence[Any]) -> None:
-        texts = [value for value in values if value is not None]
-        joined = "".join(texts)
-        if "\0" in joined:
+        longest, has_nul, has_surrogate = text_facts(values)
+        if has_nul:
             raise BadText(
                 f"{field} has a NUL character", mend="Remove it: text.replace('\\0', '').", field=field
             )
-        if not joined.isascii():
-            try:
-                joined.encode()
-            except UnicodeEncodeError:
-                raise BadText(
-                    f"{field} has a lone surrogate, which UTF-8 cannot hold",
-                    mend="Clean it: text.encode('utf-8', 'replace').decode().",
-                    field=field,
-                ) from None
-        if length is not None and texts and max(map(len, texts)) > length:
+        if has_surrogate:
+            raise BadText(
+                f"{field} has a lone surrogate, which UTF-8 cannot hold",
+                mend="Clean it: text.encode('utf-8', 'replace').decode().",
+                field=field,
+            )
+        if length is not None and longest > length:
             raise ValueTooLong(
-                f"{field} holds {length} characters and was given {max(map(len, texts))}",
-                mend=f"Shorten it, or widen the column: mapped_column(String({max(map(len, texts))})).",
+                f"{field} holds {length} characters and was given {longest}",
+                mend=f"Shorten it, or widen the column: mapped_column(String({longest})).",
                 field=field,
             )
 

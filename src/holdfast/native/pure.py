@@ -1,0 +1,216 @@
+"""What the compiled loops do, in Python; and what does it where nothing was compiled.
+
+The arrays are PostgreSQL's binary form.
+Layout: array_recv in https://github.com/postgres/postgres/blob/REL_15_STABLE/src/backend/utils/adt/arrayfuncs.c
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+from weakref import ref
+
+Held = list[dict[str, Any]]
+"""The ``__dict__`` of each object."""
+
+
+# ---------------------------------------------------------------- rows to objects
+
+
+def make_objects(  # noqa: PLR0917 - as the compiled one takes them
+    cls: type[Any],
+    rows: Sequence[Sequence[Any]],
+    names: tuple[str, ...],
+    processors: tuple[Callable[[Any], Any] | None, ...] | None,
+    batch_name: str,
+    batch: Any,
+    key_place: int,
+) -> tuple[list[Any], list[ref[Any]], dict[Any, ref[Any]]]:
+    """Make an object of each row; answer the objects, a weak reference to each, and those by key."""
+    objects, references, by_key = [], [], {}
+    for row in rows:
+        made: Any = object.__new__(cls)
+        values = row if processors is None else _processed(row, processors)
+        for name, value in zip(names, values, strict=False):
+            object.__setattr__(made, name, value)
+        object.__setattr__(made, batch_name, batch)
+        reference = ref(made)
+        objects.append(made)
+        references.append(reference)
+        by_key[values[key_place]] = reference
+    return objects, references, by_key
+
+
+def _processed(row: Sequence[Any], processors: Sequence[Callable[[Any], Any] | None]) -> list[Any]:
+    return [v if p is None else p(v) for v, p in zip(row, processors, strict=False)]
+
+
+def values_at(rows: Sequence[Sequence[Any]], place: int, processor: Callable[[Any], Any] | None) -> list[Any]:
+    """Take one value of each row."""
+    return [row[place] for row in rows] if processor is None else [processor(row[place]) for row in rows]
+
+
+def group(keys: list[Any], objects: list[Any]) -> dict[Any, list[Any]]:
+    """Group objects by their keys."""
+    found: dict[Any, list[Any]] = {}
+    for key, one in zip(keys, objects, strict=True):
+        found.setdefault(key, []).append(one)
+    return found
+
+
+# ---------------------------------------------------------------- objects to columns
+
+
+def take(held: Held, name: str) -> list[Any]:
+    """Take an attribute's values, None for what was never set."""
+    return [values.get(name) for values in held]
+
+
+def settle(held: Held, name: str) -> list[Any]:
+    """Take an attribute's values; what was never set is known to be None from then on."""
+    return [values.setdefault(name, None) for values in held]
+
+
+def kinds(values: Sequence[Any]) -> set[type[Any]]:
+    """Collect the types of values."""
+    return set(map(type, values))
+
+
+def text_facts(values: Sequence[str | None]) -> tuple[int, bool, bool]:
+    """Tell the length of the longest text, whether one holds a NUL, and whether one holds a lone surrogate."""
+    texts = [value for value in values if value is not None]
+    joined = "".join(texts)
+    surrogate = not joined.isascii() and any("\ud800" <= letter <= "\udfff" for letter in joined)
+    return max(map(len, texts), default=0), "\0" in joined, surrogate
+
+
+def changed(
+    instances: list[Any],
+    dirty: Mapping[int, Any],
+    columns: Mapping[str, Any],
+    missing: Any,
+    expression: type[Any],
+) -> dict[tuple[str, ...], list[Any]]:
+    """Group objects by which of their columns differ from what they were; an SQL expression always does."""
+    found: dict[tuple[str, ...], list[Any]] = {}
+    for instance in instances:
+        change = dirty.get(id(instance))
+        if change is not None:
+            values = instance.__dict__
+            names = tuple(
+                [
+                    name
+                    for name, before in change.originals.items()
+                    if name in columns
+                    and (now := values.get(name, missing)) is not before
+                    and now is not missing
+                    and (before is missing or isinstance(now, expression) or before != now)
+                ]
+            )
+            if names:
+                found.setdefault(names, []).append(instance)
+    return found
+
+
+# ---------------------------------------------------------------- arrays for PostgreSQL
+
+_NULL = b"\xff\xff\xff\xff"
+_size = struct.Struct(">i").pack
+_BOOLS = {True: b"\0\0\0\1\1", False: b"\0\0\0\1\0", None: _NULL}
+_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
+
+
+def _array(element: int, count: int, body: bytes) -> bytes:
+    """One dimension, counted from 1; an empty array has no dimension."""
+    if count == 0:
+        return struct.pack(">iiI", 0, 0, element)
+    return struct.pack(">iiIii", 1, 1, element, count, 1) + body
+
+
+def array_blobs(values: Sequence[bytes | None], element: int) -> bytes:
+    """Build an array of bytes."""
+    parts: list[bytes] = []
+    for value in values:
+        parts += (_NULL,) if value is None else (_size(len(value)), value)
+    return _array(element, len(values), b"".join(parts))
+
+
+def array_texts(values: Sequence[str | None], element: int) -> bytes:
+    """Build an array of texts."""
+    return array_blobs([None if value is None else value.encode() for value in values], element)
+
+
+def _fixed(letter: str, width: int) -> Callable[[Sequence[Any], int], bytes]:
+    """Values of one width: packed in one call where none is NULL."""
+    one = struct.Struct(f">i{letter}").pack
+
+    def build(values: Sequence[Any], element: int) -> bytes:
+        count = len(values)
+        if None in values:
+            return _array(element, count, b"".join([_NULL if v is None else one(width, v) for v in values]))
+        flat: list[Any] = [width] * (2 * count)
+        flat[1::2] = values
+        return _array(element, count, struct.pack(">" + f"i{letter}" * count, *flat))
+
+    return build
+
+
+array_ints = _fixed("i", 4)
+array_longs = _fixed("q", 8)
+array_floats = _fixed("d", 8)
+
+
+def array_bools(values: Sequence[bool | None], element: int) -> bytes:
+    """Build an array of booleans."""
+    return _array(element, len(values), b"".join([_BOOLS[value] for value in values]))
+
+
+def array_moments(values: Sequence[datetime | None], element: int) -> bytes:
+    """Build an array of aware datetimes, as microseconds since 2000."""
+    passed = [None if value is None else value - _EPOCH for value in values]
+    return array_longs(
+        [None if d is None else (d.days * 86400 + d.seconds) * 1_000_000 + d.microseconds for d in passed],
+        element,
+    )
+
+
+# ---------------------------------------------------------------- methods of mapped classes
+
+
+def Initializer(names: Mapping[str, Any], slow: Callable[..., None]) -> Callable[..., None]:  # noqa: N802
+    """Make an ``__init__`` that puts columns in place, and leaves the rest to ``slow``."""
+
+    def initialize(self: Any, **values: Any) -> None:
+        if values.keys() <= names.keys():  # nobody to tell, nothing to keep in step
+            self.__dict__.update(values)
+        else:
+            slow(self, **values)
+
+    return initialize
+
+
+def AttributeSetter(  # noqa: N802
+    plain: frozenset[str], slow: Callable[[Any, str, Any], None], batch_name: str, missing: Any
+) -> Callable[[Any, str, Any], None]:
+    """Make a ``__setattr__`` that remembers what a plain column was, and leaves the rest to ``slow``."""
+
+    def set_attribute(self: Any, name: str, value: Any) -> None:
+        if name not in plain:
+            return slow(self, name, value)
+        values = self.__dict__
+        batch = values.get(batch_name)
+        if batch is not None:
+            session = batch.session
+            if session is None or session.flushing:
+                return slow(self, name, value)
+            change = session.dirty.get(id(self))
+            if change is None:
+                session.note_change(self, name)
+            elif name not in change.originals:
+                change.originals[name] = values.get(name, missing)
+        values[name] = value
+        return None
+
+    return set_attribute
