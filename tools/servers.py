@@ -3,6 +3,7 @@
 For each kind of server, in this order: the URL in ``HOLDFAST_TEST_<KIND>_URL``; a throwaway server from the
 programs installed here, on a free loopback port, its data in a temporary folder; the same after installing
 Debian's packages, where that is allowed; else none, which the tests show as skips (under ``CI``: as failures).
+A kind that stands before another one, as PgBouncer does, is told that one's URL.
 
 The rule of the file: standard library only, and a new kind of server is one entry in `KINDS`.
 """
@@ -23,6 +24,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 START_SECONDS = 60.0
 STOP_SECONDS = 15.0
@@ -39,6 +41,7 @@ class Place:
     folder: Path
     port: int
     user: str | None = None
+    behind: str | None = field(default=None, repr=False)  # the URL of the server that it stands before
     password: str = field(default_factory=lambda: secrets.token_hex(12), repr=False)
 
     @property
@@ -64,6 +67,7 @@ class Kind:
     is_ready: Callable[[Place], bool]
     url: Callable[[Place], str]
     stop_signal: signal.Signals  # end now, tell the clients, no recovery needed
+    before: str | None = None  # the name of the kind that it stands before, which comes earlier in `KINDS`
 
     @property
     def variable(self) -> str:
@@ -156,7 +160,77 @@ POSTGRESQL = Kind(
     stop_signal=signal.SIGINT,  # "fast": ends sessions, no waiting for clients
 )
 
-KINDS: tuple[Kind, ...] = (POSTGRESQL,)
+
+# ----------------------------------------------------------------------------------------------- PgBouncer
+
+BOUNCED = 3  # server connections per database and user: few, so that many clients must share them
+
+
+def _pgbouncer_prepare(place: Place) -> list[list[str]]:
+    server = urlsplit(place.behind or "")
+    user, password = unquote(server.username or ""), unquote(server.password or "")
+    where = f"host={server.hostname or '127.0.0.1'} port={server.port or 5432}"
+    name = server.path.lstrip("/") or user
+    users = place.folder / "users.txt"
+    # To log in to a server by SCRAM, PgBouncer needs the password itself.
+    users.write_text(f'"{user}" "{password}"\n')
+    users.chmod(0o600)
+    settings = {
+        "listen_addr": "127.0.0.1",
+        "listen_port": str(place.port),
+        "unix_socket_dir": "",
+        "auth_type": "scram-sha-256" if password else "any",
+        "auth_file": str(users),
+        "pool_mode": "transaction",
+        "default_pool_size": str(BOUNCED),
+        "max_client_conn": "400",
+        "admin_users": user,
+        "server_login_retry": "1",
+    }
+    databases = [
+        f"* = {where}",
+        f"{SESSION_MODE} = {where} dbname={name} pool_mode=session",
+    ]
+    lines = ["[databases]", *databases, "[pgbouncer]", *(f"{name} = {v}" for name, v in settings.items())]
+    (place.folder / "pgbouncer.ini").write_text("\n".join(lines) + "\n")
+    for path in (users, place.folder / "pgbouncer.ini"):
+        _give_to(place.user, path)
+    return []
+
+
+SESSION_MODE = "holdfast_session_mode"  # the name under which the maintenance database is pooled by session
+
+
+def _pgbouncer_is_ready(place: Place) -> bool:
+    # It writes this line after it listens; that the port answers could be another program's doing.
+    with contextlib.suppress(OSError):
+        return "process up" in place.log.read_text(errors="replace")
+    return False
+
+
+PGBOUNCER = Kind(
+    name="pgbouncer",
+    program="pgbouncer",
+    folders=("/usr/sbin", "/usr/local/sbin", "/usr/bin", "/opt/homebrew/opt/pgbouncer/bin"),
+    packages=("pgbouncer",),
+    users=("postgres", "nobody"),  # it refuses to run as root
+    prepare=_pgbouncer_prepare,
+    serve=lambda place: [str(place.programs / "pgbouncer"), str(place.folder / "pgbouncer.ini")],
+    is_ready=_pgbouncer_is_ready,
+    url=lambda place: _at(place.behind or "", place.port),
+    stop_signal=signal.SIGTERM,
+    before="postgresql",
+)
+
+
+def _at(url: str, port: int) -> str:
+    """The same user, password and database at a port of this machine."""
+    parts = urlsplit(url)
+    who = parts.netloc.rpartition("@")[0]
+    return f"postgresql://{who}{'@' if who else ''}127.0.0.1:{port}{parts.path}"
+
+
+KINDS: tuple[Kind, ...] = (POSTGRESQL, PGBOUNCER)
 
 
 # ------------------------------------------------------------------------------------------------- lending
@@ -167,16 +241,22 @@ def lend(kinds: tuple[Kind, ...] = KINDS, *, say: Callable[[str], None] = print)
     """Lend a server of each kind for as long as the block runs; end what was started, whatever happens."""
     _sweep_leftovers()
     with contextlib.ExitStack() as stack:
-        lent = [_lend_one(kind, stack, say) for kind in kinds]
-        for one in lent:
-            say(f"{one.kind.name}: {one.note}")
+        lent: list[Lent] = []
+        for kind in kinds:
+            behind = next((one.url for one in lent if one.kind.name == kind.before), None)
+            lent.append(_lend_one(kind, stack, say, behind))
+            say(f"{kind.name}: {lent[-1].note}")
         yield lent
 
 
-def _lend_one(kind: Kind, stack: contextlib.ExitStack, say: Callable[[str], None]) -> Lent:
+def _lend_one(
+    kind: Kind, stack: contextlib.ExitStack, say: Callable[[str], None], behind: str | None = None
+) -> Lent:
     given = os.environ.get(kind.variable)
     if given:
         return Lent(kind, given, f"the server given by {kind.variable}")
+    if kind.before and behind is None:
+        return Lent(kind, None, f"NO SERVER: there is no {kind.before} for it to stand before")
     programs = find_programs(kind)
     if programs is None and _may_install():
         problem = _install(kind, say)
@@ -191,7 +271,7 @@ def _lend_one(kind: Kind, stack: contextlib.ExitStack, say: Callable[[str], None
             f"its tests are {'FAILURES, because CI is set' if os.environ.get('CI') else 'skipped'}",
         )
     try:
-        place = stack.enter_context(throwaway(kind, programs))
+        place = stack.enter_context(throwaway(kind, programs, behind))
     except (ServerFailed, OSError) as error:
         return Lent(kind, None, f"NO SERVER: {error}")
     return Lent(kind, kind.url(place), f"{_version(kind, programs)}, private, on 127.0.0.1:{place.port}")
@@ -218,19 +298,19 @@ def _version(kind: Kind, programs: Path) -> str:
     asked = subprocess.run(
         [str(programs / kind.program), "--version"], capture_output=True, text=True, check=False, timeout=30
     )
-    return asked.stdout.strip() or kind.name
+    return asked.stdout.strip().partition("\n")[0] or kind.name
 
 
 # ---------------------------------------------------------------------------------------- throwaway servers
 
 
 @contextlib.contextmanager
-def throwaway(kind: Kind, programs: Path) -> Iterator[Place]:
+def throwaway(kind: Kind, programs: Path, behind: str | None = None) -> Iterator[Place]:
     """Run a private server for as long as the block runs, and remove all it leaves."""
     for tries_left in reversed(range(TRIES)):
         with contextlib.ExitStack() as stack:
             try:
-                place = stack.enter_context(_place(kind, programs))
+                place = stack.enter_context(_place(kind, programs, behind))
                 stack.enter_context(_running(kind, place))
             except ServerFailed:
                 if tries_left:
@@ -241,12 +321,12 @@ def throwaway(kind: Kind, programs: Path) -> Iterator[Place]:
 
 
 @contextlib.contextmanager
-def _place(kind: Kind, programs: Path) -> Iterator[Place]:
+def _place(kind: Kind, programs: Path, behind: str | None) -> Iterator[Place]:
     user = next((name for name in kind.users if _exists(name)), None) if _is_root() else None
     folder = Path(tempfile.mkdtemp(prefix=f"{_prefix()}{os.getpid()}-"))
     try:
         _give_to(user, folder)
-        yield Place(programs=programs, folder=folder, port=find_free_port(), user=user)
+        yield Place(programs=programs, folder=folder, port=find_free_port(), user=user, behind=behind)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

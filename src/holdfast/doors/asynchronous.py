@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Any, Self, TypeVar, TypeVarTuple, overload
+from typing import Any, Literal, Self, TypeVar, TypeVarTuple, overload
 from warnings import warn
 
 from sqlalchemy import URL
@@ -41,6 +41,8 @@ class AsyncDatabase:
     ``postgresql://user:password@host/name``.  Nothing is connected before the first statement.
     ``echo`` logs each statement to the logger ``holdfast.sql``.
     The pool's options have SQLAlchemy's names and meanings; times are in seconds.
+    ``pooler`` is the mode of PgBouncer or its like before PostgreSQL: "transaction" or "session";
+    None finds out whether there is one, and warns with `PoolerDetected`.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class AsyncDatabase:
         connect_args: Mapping[str, Any] | None = None,
         autoflush: bool = True,
         plan_cache_size: int = 1000,
+        pooler: Literal["transaction", "session"] | None = None,
     ) -> None:
         # twins: async only
         on_loop = True
@@ -70,6 +73,7 @@ class AsyncDatabase:
             echo=echo,
             options=connect_args or {},
             plan_cache_size=plan_cache_size,
+            pooler=pooler,
         )
         self._autoflush = autoflush
 

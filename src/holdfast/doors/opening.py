@@ -27,8 +27,9 @@ class Opened:
         echo: bool | str,
         options: Mapping[str, Any],
         plan_cache_size: int,
+        pooler: str | None = None,
     ) -> None:
-        driver = open_driver(url, asynchronous=on_loop, options=options)
+        driver = open_driver(url, asynchronous=on_loop, options=options, pooler=pooler)
         self.driver = driver
         self.echo = echo
         self.observers = Observers()

@@ -11,6 +11,7 @@ from typing import Any, Literal, overload
 
 from sqlalchemy.engine import URL
 
+from holdfast.drivers import pooler as poolers
 from holdfast.drivers import urls
 from holdfast.drivers.protocol import AsyncConnection, AsyncDriver, Connection, Driver
 from holdfast.errors import DriverMissing
@@ -28,32 +29,49 @@ _EXTRAS = {"sqlite3": "sqlite", "psycopg": "postgresql", "asyncpg": "postgresql"
 
 @overload
 def open_driver(
-    url: str | URL, *, asynchronous: Literal[False], options: Mapping[str, Any] | None = None
+    url: str | URL,
+    *,
+    asynchronous: Literal[False],
+    options: Mapping[str, Any] | None = None,
+    pooler: str | None = None,
 ) -> Driver: ...
 @overload
 def open_driver(
-    url: str | URL, *, asynchronous: bool, options: Mapping[str, Any] | None = None
+    url: str | URL,
+    *,
+    asynchronous: bool,
+    options: Mapping[str, Any] | None = None,
+    pooler: str | None = None,
 ) -> Driver | AsyncDriver: ...
 def open_driver(
-    url: str | URL, *, asynchronous: bool, options: Mapping[str, Any] | None = None
+    url: str | URL,
+    *,
+    asynchronous: bool,
+    options: Mapping[str, Any] | None = None,
+    pooler: str | None = None,
 ) -> Driver | AsyncDriver:
     """Choose the driver for a URL; nothing is connected yet.
 
     An async database gets a *blocking* driver where ``driver.threaded`` is true.
     ``options`` are arguments of the driver's connect call, and SQLAlchemy's ``json_serializer``
     and ``json_deserializer``.
+    ``pooler`` is the mode of a pooler before the server, "transaction" or "session"; None finds it out.
 
     Raises:
         BadUrl: for an unknown scheme, driver or query option.
+        InvalidRequestError: for a pooler that cannot be.
         DriverMissing: where the library is not installed.
         NotSupported: for a server of a later release.
     """
     parsed = urls.parse(url)
-    module, name, library = _FILES[urls.choose(parsed, asynchronous=asynchronous), asynchronous]
+    chosen = urls.choose(parsed, asynchronous=asynchronous)
+    poolers.check(pooler, server=parsed.get_backend_name())
+    module, name, library = _FILES[chosen, asynchronous]
     found = _import(module)
     if isinstance(found, ImportError):
         raise DriverMissing(library=library, extra=_EXTRAS[library], orig=found)
-    driver: Driver | AsyncDriver = getattr(found, name)(parsed, options or {})
+    more = {} if chosen == "sqlite" else {"pooler": pooler}
+    driver: Driver | AsyncDriver = getattr(found, name)(parsed, options or {}, **more)
     return driver
 
 

@@ -6,6 +6,7 @@ like tuples.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -19,6 +20,7 @@ from sqlalchemy.engine import URL
 
 from holdfast import errors
 from holdfast.drivers import postgresql, sqlstate
+from holdfast.drivers.pooler import PROBE_SECONDS, Pooler
 from holdfast.drivers.values import blame, blame_naive
 from holdfast.errors import BadUrl, HoldfastError
 from holdfast.steps import Answer
@@ -86,7 +88,8 @@ class AsyncpgConnection:
         return -1  # asyncpg does not tell
 
     async def run(self, sql: str, params: Sequence[Any]) -> Answer:
-        statement = await self._raw.prepare(sql)
+        # A name would be made for this one call, and closed with a round trip of its own.
+        statement = await self._raw.prepare(sql, name="")
         rows = await statement.fetch(*params)
         keys = tuple(attribute.name for attribute in statement.get_attributes()) or None
         return Answer(keys, rows, _count(statement.get_statusmsg()))
@@ -107,6 +110,74 @@ class AsyncpgConnection:
         self._raw.terminate()
 
 
+class AsyncpgSharedConnection(AsyncpgConnection):
+    """One connection to a pooler that gives each transaction another server connection.
+
+    asyncpg sends a statement, waits for the types of its parameters, and sends their values with the message
+    that ends the exchange.  Where it refuses a value itself, that message is never sent, and the pooler keeps the
+    server connection for us until our next statement: three wrong values on three idle connections, and everybody
+    else waits.  So after such an error the exchange is ended here.
+    """
+
+    __slots__ = ()
+
+    async def fetch(self, sql: str, params: Sequence[Any], binary: bool) -> Sequence[Sequence[Any]]:
+        try:
+            return await self._fetch(sql, *params)  # type: ignore[no-any-return]
+        except Exception as error:
+            await self._end_exchange(error)
+            raise
+
+    async def execute(self, sql: str, params: Sequence[Any]) -> int:
+        try:
+            return await super().execute(sql, params)
+        except Exception as error:
+            await self._end_exchange(error)
+            raise
+
+    async def execute_many(self, sql: str, params: Sequence[Sequence[Any]]) -> int:
+        try:
+            return await super().execute_many(sql, params)
+        except Exception as error:
+            await self._end_exchange(error)
+            raise
+
+    async def run(self, sql: str, params: Sequence[Any]) -> Answer:
+        try:
+            return await super().run(sql, params)
+        except Exception as error:
+            await self._end_exchange(error)
+            raise
+
+    async def _end_exchange(self, error: Exception) -> None:
+        if isinstance(error, asyncpg.PostgresError) and not _is_own(error):
+            return  # the server's own errors end it
+        if self.usable and not self.in_transaction:
+            with suppress(Exception):  # the first error is the one to tell
+                await self.ping()
+
+
+class _SharedAsyncpg(asyncpg.Connection):  # type: ignore[misc]
+    """asyncpg's connection, which sets nothing for longer than a transaction.
+
+    Before it asks about a type that it does not know, asyncpg switches ``jit`` off for the session, and on again
+    afterwards: behind a pooler those may be two sessions.
+    """
+
+    async def _introspect_types(self, typeoids: Any, timeout: Any) -> Any:
+        if self.is_in_transaction():
+            return await super()._introspect_types(typeoids, timeout)
+        await self.execute("BEGIN")
+        try:
+            found = await super()._introspect_types(typeoids, timeout)
+        except BaseException:
+            with suppress(Exception):
+                await self.execute("ROLLBACK")
+            raise
+        await self.execute("COMMIT")
+        return found
+
+
 def _count(status: str | None) -> int:
     found = _COUNT.search(status or "")
     return int(found.group(1)) if found else -1
@@ -119,7 +190,7 @@ class AsyncpgDriver:
     threaded = False
     single = False
 
-    def __init__(self, url: URL, options: Mapping[str, Any]) -> None:
+    def __init__(self, url: URL, options: Mapping[str, Any], pooler: str | None = None) -> None:
         settings, connect_args = postgresql.split_options(options)
         dbapi = PGDialect_asyncpg.import_dbapi()  # type: ignore[no-untyped-call]
         self.dialect = PGDialect_asyncpg(dbapi=dbapi, **settings)  # type: ignore[no-untyped-call]
@@ -129,6 +200,9 @@ class AsyncpgDriver:
         self._target = postgresql.describe_target(url)
         self._password = url.password
         self._known = False
+        self.pooler = Pooler(pooler)
+        if self.pooler.shares:
+            self._share()
 
     def __repr__(self) -> str:
         return f"AsyncpgDriver({self._target})"
@@ -137,16 +211,65 @@ class AsyncpgDriver:
         """Open a connection; the first one tells the dialect about the server."""
         failed: HoldfastError
         try:
-            raw = await asyncpg.connect(**self._arguments)
-            await self._set_codecs(raw)
-            if not self._known:
-                await self._learn(raw)
-            return AsyncpgConnection(raw)
+            return await self._open()
         except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError, ValueError) as error:
             failed = postgresql.connection_failed(
                 error, target=self._target, password=self._password, sqlstate=getattr(error, "sqlstate", None)
             )
         raise failed
+
+    async def _open(self) -> AsyncpgConnection:
+        raw = await asyncpg.connect(**self._arguments)
+        try:
+            if not self._known:
+                raw = await self._meet(raw)
+            await self._set_codecs(raw)
+        except BaseException:
+            raw.terminate()
+            raise
+        return AsyncpgSharedConnection(raw) if self.pooler.shares else AsyncpgConnection(raw)
+
+    def _share(self) -> None:
+        # A user who says otherwise has a PgBouncer that keeps prepared statements, as it can since 1.21.
+        self._arguments.setdefault("statement_cache_size", 0)
+        self._arguments.setdefault("connection_class", _SharedAsyncpg)
+
+    async def _meet(self, first: Any) -> Any:
+        """Learn from the first connection; answer the one to use, another where a pooler is found."""
+        row = await _ask(first, postgresql.ASK_DEFAULTS)
+        self._learn(first, row)
+        if not self.pooler.meets(first.get_server_pid(), row[2]):
+            return first
+        self._share()  # which asyncpg wants to know when it connects
+        try:
+            beside = await self._open_beside(first)
+        finally:
+            first.terminate()
+        self.pooler.warn()
+        return beside
+
+    async def _open_beside(self, first: Any) -> Any:
+        try:
+            beside = await asyncpg.connect(**self._arguments)
+        except (asyncpg.PostgresError, OSError):  # there may be no room for a second one
+            await first.close()
+            return await asyncpg.connect(**self._arguments)
+        try:
+            await self._find_mode(first, beside)
+        except BaseException:
+            beside.terminate()
+            raise
+        return beside
+
+    async def _find_mode(self, first: Any, beside: Any) -> None:
+        process = (await _ask(first, postgresql.ASK_PROCESS))[0]
+        asked = asyncio.ensure_future(_ask(beside, postgresql.ASK_PROCESS))
+        asked.add_done_callback(_look_at)
+        done, _ = await asyncio.wait({asked}, timeout=PROBE_SECONDS)
+        again = (await _ask(first, postgresql.ASK_PROCESS))[0]
+        await first.close()  # whose server connection the other one may be waiting for
+        second = (await asked)[0]
+        self.pooler.judge(process, second if done else None, again)
 
     def _read_hosts(self, url: URL) -> dict[str, Any]:
         """Read SQLAlchemy's several hosts: ``?host=a:5432&host=b:5432``."""
@@ -174,10 +297,9 @@ class AsyncpgDriver:
             decoder=lambda data: loads(data[1:].decode()),
         )
 
-    async def _learn(self, raw: Any) -> None:
+    def _learn(self, raw: Any, row: Sequence[Any]) -> None:
         found = raw.get_server_version()
         version = (found.major, found.micro)  # since 10 PostgreSQL has two numbers
-        row = await raw.fetchrow(postgresql.ASK_DEFAULTS)
         conforming = getattr(raw.get_settings(), "standard_conforming_strings", "on") != "off"
         postgresql.learn(self.dialect, version, row, conforming=conforming)
         self.capabilities = postgresql.with_version(self.capabilities, version)
@@ -200,6 +322,18 @@ class AsyncpgDriver:
             kind, position = blame(params)
             return kind(statement=sql, orig=error, position=position)
         return error
+
+
+def _look_at(asked: asyncio.Future[Any]) -> None:
+    """Let a question that nobody waits for any more end in silence."""
+    if not asked.cancelled():
+        asked.exception()
+
+
+async def _ask(raw: Any, sql: str) -> Any:
+    """Ask for one row by a statement without a name, which leaves nothing behind."""
+    statement = await raw.prepare(sql, name="")
+    return await statement.fetchrow()
 
 
 def _is_own(error: BaseException) -> bool:

@@ -5,6 +5,7 @@ Rule: no driver library is imported here.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -14,10 +15,12 @@ from sqlalchemy.engine import URL
 
 from holdfast.capabilities import Capabilities, Locks
 from holdfast.drivers.sqlstate import describe
-from holdfast.errors import ConnectionFailed
+from holdfast.errors import ConnectionFailed, StartupParameterRefused
 
 ASSUMED_VERSION = (12, 0)
-ASK_DEFAULTS = "SELECT current_schema(), current_setting('default_transaction_isolation')"
+# The process's number tells a pooler: see pooler.py.
+ASK_DEFAULTS = "SELECT current_schema(), current_setting('default_transaction_isolation'), pg_backend_pid()"
+ASK_PROCESS = "SELECT pg_backend_pid()"
 _DIALECT_OPTIONS = ("json_serializer", "json_deserializer", "native_inet_types")
 
 
@@ -70,10 +73,27 @@ def describe_target(url: URL) -> str:
     return f"{host}{port}/{url.database or ''}"
 
 
+# PgBouncer has one code, 08P01, for whatever it refuses, and libpq hands on no code of a failed connection:
+# so this is the one place that reads a text.  PgBouncer does not translate it.
+# https://github.com/pgbouncer/pgbouncer/blob/pgbouncer_1_18_0/src/client.c
+_REFUSED = re.compile(
+    r"unsupported (?:options )?startup parameter(?: in options)?(?:: (\w+)\s*$)?", re.MULTILINE
+)
+
+
 def connection_failed(
     error: BaseException, *, target: str, password: object, sqlstate: str | None
 ) -> ConnectionFailed:
     """Say why no connection could be opened; there are no rows yet whose values could be told."""
+    refused = _REFUSED.search(str(error))
+    if refused:
+        return StartupParameterRefused(
+            server=f"PostgreSQL at {target}",
+            name=refused[1] or "options",
+            orig=error,
+            sqlstate="08P01",
+            target=target,
+        )
     reason = describe(error, sqlstate) if sqlstate else " ".join(str(error).split())
     if not reason or (password and str(password) in reason):
         reason = type(error).__name__

@@ -6,8 +6,11 @@ placeholders and sent by raw cursors, which do not look at the text.
 
 from __future__ import annotations
 
+import asyncio
 import json
+import selectors
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import psycopg
@@ -19,6 +22,7 @@ from sqlalchemy.types import JSON, TypeDecorator, TypeEngine
 
 from holdfast import errors
 from holdfast.drivers import binary_arrays, postgresql, sqlstate
+from holdfast.drivers.pooler import PROBE_SECONDS, Pooler
 from holdfast.drivers.values import blame
 from holdfast.errors import BadUrl, HoldfastError
 from holdfast.steps import Answer
@@ -165,7 +169,7 @@ class _DriverBase:
     threaded = False
     single = False
 
-    def __init__(self, url: URL, options: Mapping[str, Any]) -> None:
+    def __init__(self, url: URL, options: Mapping[str, Any], pooler: str | None = None) -> None:
         for name in url.query:
             if name not in _NAMES:
                 raise BadUrl(
@@ -183,6 +187,9 @@ class _DriverBase:
         self._target = postgresql.describe_target(url)
         self._password = url.password
         self._known = False
+        self.pooler = Pooler(pooler)
+        if self.pooler.shares:
+            self._name_no_statement()
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._target})"
@@ -207,6 +214,19 @@ class _DriverBase:
         for kind, dumper in _ARRAY_DUMPERS:
             raw.adapters.register_dumper(kind, dumper)
         raw.adapters.register_loader(0, _UnknownLoader)
+
+    def _name_no_statement(self) -> None:
+        # A user who says otherwise has a PgBouncer that keeps prepared statements, as it can since 1.21.
+        self._arguments.setdefault("prepare_threshold", None)
+
+    def _meets_pooler(self, raw: Any, row: Sequence[Any]) -> bool:
+        """Learn from the first connection, and tell whether a pooler is found that nobody spoke of."""
+        self._learn(raw, row)
+        if not self.pooler.meets(raw.pgconn.backend_pid, row[2]):
+            return False
+        self._name_no_statement()
+        raw.prepare_threshold = self._arguments["prepare_threshold"]
+        return True
 
     def _learn(self, raw: Any, row: Sequence[Any]) -> None:
         number = raw.pgconn.server_version
@@ -240,15 +260,57 @@ class PsycopgDriver(_DriverBase):
         """Open a connection; the first one tells the dialect about the server."""
         failed: HoldfastError
         try:
-            raw = psycopg.connect(**self._arguments)
-            self._adapt(raw)
-            connection = PsycopgConnection(raw, psycopg.RawCursor(raw))
+            connection = self._open()
             if not self._known:
-                self._learn(raw, connection.fetch(postgresql.ASK_DEFAULTS, (), False)[0])
+                self._meet(connection)
             return connection
         except (psycopg.Error, OSError) as error:
             failed = self._fail(error)
         raise failed
+
+    def _open(self) -> PsycopgConnection:
+        raw = psycopg.connect(**self._arguments)
+        self._adapt(raw)
+        return PsycopgConnection(raw, psycopg.RawCursor(raw))
+
+    def _meet(self, connection: PsycopgConnection) -> None:
+        try:
+            row = connection.fetch(postgresql.ASK_DEFAULTS, (), False)[0]
+            if self._meets_pooler(connection.raw, row):
+                self._find_mode(connection, row[2])
+        except BaseException:
+            connection.terminate()
+            raise
+
+    def _find_mode(self, connection: PsycopgConnection, process: int) -> None:
+        with suppress(psycopg.Error, OSError):  # there may be no room for a second one
+            beside = self._open()
+            try:
+                second = _ask_process(beside.raw.pgconn)
+                again = connection.fetch(postgresql.ASK_PROCESS, (), False)[0][0]
+            finally:
+                beside.terminate()
+            self.pooler.judge(process, second, again)
+        self.pooler.warn()
+
+
+def _ask_process(pgconn: Any) -> int | None:
+    """Ask which process serves a connection, and give up after a while: psycopg's own calls wait without end."""
+    _send_question(pgconn)
+    with selectors.DefaultSelector() as selector:
+        selector.register(pgconn.socket, selectors.EVENT_READ)
+        return _read_process(pgconn) if selector.select(PROBE_SECONDS) else None
+
+
+def _send_question(pgconn: Any) -> None:
+    pgconn.send_query(postgresql.ASK_PROCESS.encode())
+    pgconn.flush()
+
+
+def _read_process(pgconn: Any) -> int | None:
+    result = pgconn.get_result()
+    answered = result is not None and result.status == pq.ExecStatus.TUPLES_OK
+    return int(result.get_value(0, 0)) if answered else None
 
 
 class PsycopgAsyncDriver(_DriverBase):
@@ -258,15 +320,52 @@ class PsycopgAsyncDriver(_DriverBase):
         """Open a connection; the first one tells the dialect about the server."""
         failed: HoldfastError
         try:
-            raw = await psycopg.AsyncConnection.connect(**self._arguments)
-            self._adapt(raw)
-            connection = PsycopgAsyncConnection(raw, psycopg.AsyncRawCursor(raw))
+            connection = await self._open()
             if not self._known:
-                self._learn(raw, (await connection.fetch(postgresql.ASK_DEFAULTS, (), False))[0])
+                await self._meet(connection)
             return connection
         except (psycopg.Error, OSError) as error:
             failed = self._fail(error)
         raise failed
+
+    async def _open(self) -> PsycopgAsyncConnection:
+        raw = await psycopg.AsyncConnection.connect(**self._arguments)
+        self._adapt(raw)
+        return PsycopgAsyncConnection(raw, psycopg.AsyncRawCursor(raw))
+
+    async def _meet(self, connection: PsycopgAsyncConnection) -> None:
+        try:
+            row = (await connection.fetch(postgresql.ASK_DEFAULTS, (), False))[0]
+            if self._meets_pooler(connection.raw, row):
+                await self._find_mode(connection, row[2])
+        except BaseException:
+            connection.terminate()
+            raise
+
+    async def _find_mode(self, connection: PsycopgAsyncConnection, process: int) -> None:
+        with suppress(psycopg.Error, OSError):  # there may be no room for a second one
+            beside = await self._open()
+            try:
+                second = await _ask_process_async(beside.raw.pgconn)
+                again = (await connection.fetch(postgresql.ASK_PROCESS, (), False))[0][0]
+            finally:
+                beside.terminate()
+            self.pooler.judge(process, second, again)
+        self.pooler.warn()
+
+
+async def _ask_process_async(pgconn: Any) -> int | None:
+    _send_question(pgconn)
+    loop, readable = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_reader(pgconn.socket, readable.set)
+    try:
+        async with asyncio.timeout(PROBE_SECONDS):
+            await readable.wait()
+    except TimeoutError:
+        return None
+    finally:
+        loop.remove_reader(pgconn.socket)
+    return _read_process(pgconn)
 
 
 def _translate(error: psycopg.Error, sql: str, params: Sequence[Any]) -> HoldfastError:

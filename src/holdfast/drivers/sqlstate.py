@@ -40,6 +40,8 @@ EXACT: dict[str, type[HoldfastError]] = {
     "55P03": errors.LockTimeout,
     "57014": errors.StatementTimeout,
     "25006": errors.ReadOnly,
+    "26000": errors.PreparedStatementLost,
+    "42P05": errors.PreparedStatementLost,
     "25P02": errors.TransactionFailed,
     "25P03": errors.ConnectionLost,
     "25P04": errors.ConnectionLost,

@@ -18,7 +18,9 @@ Rule: what a caller may catch is named here; every code has a page, docs/errors/
                 NaiveDatetime
             OperationalError
                 ConnectionFailed
+                    StartupParameterRefused
                 ConnectionLost
+                PreparedStatementLost
                 SerializationFailure
                 DeadlockDetected
                 LockTimeout
@@ -51,6 +53,7 @@ Rule: what a caller may catch is named here; every code has a page, docs/errors/
             NotSupported
             NoResultFound
             MultipleResultsFound
+        PoolerDetected          a warning
 """
 
 from holdfast.errors.base import HoldfastError, Outcome
@@ -85,7 +88,9 @@ from holdfast.errors.family import (
     OperationalError,
     PermissionDenied,
     PoolClosed,
+    PoolerDetected,
     PoolTimeout,
+    PreparedStatementLost,
     ProgrammingError,
     ReadOnly,
     RelationNotLoaded,
@@ -94,6 +99,7 @@ from holdfast.errors.family import (
     SessionInUse,
     SqlSyntaxError,
     StaleDataError,
+    StartupParameterRefused,
     StatementTimeout,
     TransactionFailed,
     UniqueViolation,
@@ -139,6 +145,8 @@ __all__ = [
     "PermissionDenied",
     "PoolClosed",
     "PoolTimeout",
+    "PoolerDetected",
+    "PreparedStatementLost",
     "ProgrammingError",
     "ReadOnly",
     "RelationNotLoaded",
@@ -147,6 +155,7 @@ __all__ = [
     "SessionInUse",
     "SqlSyntaxError",
     "StaleDataError",
+    "StartupParameterRefused",
     "StatementTimeout",
     "TransactionFailed",
     "UniqueViolation",

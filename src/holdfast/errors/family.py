@@ -109,6 +109,15 @@ class ConnectionFailed(OperationalError):
     mend = "Check that the server runs, and host, port, user and database in the URL."
 
 
+class StartupParameterRefused(ConnectionFailed):
+    code = "startup-parameter-refused"
+    happened = "A pooler before {server} does not let the parameter {name} pass"
+    mend = (
+        "Leave it out of the URL and set it for the role, `ALTER ROLE app SET ...`, or let PgBouncer ignore it:"
+        " `ignore_startup_parameters = {name}` in pgbouncer.ini."
+    )
+
+
 class ConnectionLost(OperationalError):
     code = "connection-lost"
     happened = "The connection to the database was lost"
@@ -157,6 +166,12 @@ class TransactionFailed(OperationalError):
     mend = "Call `session.rollback()`; use `session.begin_nested()` around what may fail."
 
 
+class PreparedStatementLost(OperationalError):
+    code = "prepared-statement-lost"
+    happened = "A prepared statement was not where it had been left, as behind a pooler in transaction mode"
+    mend = 'Write `Database(url, pooler="transaction")`.'
+
+
 class PoolTimeout(OperationalError):
     code = "pool-timeout"
     kind = "pool"
@@ -200,6 +215,21 @@ class PermissionDenied(ProgrammingError):
     code = "permission-denied"
     happened = "The database user may not do this"
     mend = "Grant the right, or connect as a user who has it."
+
+
+# --- what is told, and nothing failed -------------------------------------------------------
+
+
+class PoolerDetected(HoldfastError, UserWarning):
+    """A warning, with the code, page and mend of an error; ``mode`` is "transaction" or "unknown"."""
+
+    code = "pooler-detected"
+    kind = "warning"
+    mode: str | None = None
+    happened = "A pooler in transaction mode stands between this database and PostgreSQL, so no prepared statements are used"
+    mend = (
+        'Write `Database(url, pooler="transaction")`: the same, without the question at the first connection.'
+    )
 
 
 # --- what the program asked wrongly ---------------------------------------------------------
