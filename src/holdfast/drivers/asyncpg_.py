@@ -164,12 +164,12 @@ class _SharedAsyncpg(asyncpg.Connection):  # type: ignore[misc]
     afterwards: behind a pooler those may be two sessions.
     """
 
-    async def _introspect_types(self, typeoids: Any, timeout: Any) -> Any:
+    async def _introspect_types(self, *asked: Any) -> Any:
         if self.is_in_transaction():
-            return await super()._introspect_types(typeoids, timeout)
+            return await super()._introspect_types(*asked)
         await self.execute("BEGIN")
         try:
-            found = await super()._introspect_types(typeoids, timeout)
+            found = await super()._introspect_types(*asked)
         except BaseException:
             with suppress(Exception):
                 await self.execute("ROLLBACK")

@@ -309,8 +309,9 @@ def _send_question(pgconn: Any) -> None:
 
 def _read_process(pgconn: Any) -> int | None:
     result = pgconn.get_result()
-    answered = result is not None and result.status == pq.ExecStatus.TUPLES_OK
-    return int(result.get_value(0, 0)) if answered else None
+    if result is None or result.status != pq.ExecStatus.TUPLES_OK:
+        return None
+    return int(result.get_value(0, 0))
 
 
 class PsycopgAsyncDriver(_DriverBase):
