@@ -164,12 +164,12 @@ class _SharedAsyncpg(asyncpg.Connection):  # type: ignore[misc]
     afterwards: behind a pooler those may be two sessions.
     """
 
-    async def _introspect_types(self, *asked: Any) -> Any:
+    async def _introspect_types(self, typeoids: Any, timeout: Any) -> Any:  # noqa: ASYNC109 - asyncpg's own
         if self.is_in_transaction():
-            return await super()._introspect_types(*asked)
+            return await super()._introspect_types(typeoids, timeout)
         await self.execute("BEGIN")
         try:
-            found = await super()._introspect_types(*asked)
+            found = await super()._introspect_types(typeoids, timeout)
         except BaseException:
             with suppress(Exception):
                 await self.execute("ROLLBACK")
