@@ -59,6 +59,16 @@ def test_a_server_that_is_missing_is_said_to_be(monkeypatch: pytest.MonkeyPatch)
     assert ABSENT.variable in said[0]
 
 
+def test_a_pooler_without_its_server_is_said_to_be_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(servers.PGBOUNCER.variable, raising=False)
+    said: list[str] = []
+
+    with servers.lend((servers.PGBOUNCER,), say=said.append) as lent:
+        assert lent[0].url is None
+
+    assert said == ["pgbouncer: NO SERVER: there is no postgresql for it to stand before"]
+
+
 def test_nothing_is_left_when_the_tests_fail() -> None:
     programs = servers.find_programs(servers.POSTGRESQL)
     if programs is None:
