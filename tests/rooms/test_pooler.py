@@ -79,9 +79,15 @@ def test_the_warning_is_one_of_the_family() -> None:
     ("text", "name"),
     [
         ("unsupported startup parameter: options", "options"),
-        ("connection failed: server at x\nFATAL:  unsupported startup parameter: search_path\n", "search_path"),
+        (
+            "connection failed: server at x\nFATAL:  unsupported startup parameter: search_path\n",
+            "search_path",
+        ),
         ("unsupported startup parameter in options: statement_timeout", "statement_timeout"),
-        ("unsupported options startup parameter: only '-c config=val' and '--config=val' are allowed", "options"),
+        (
+            "unsupported options startup parameter: only '-c config=val' and '--config=val' are allowed",
+            "options",
+        ),
     ],
 )
 def test_a_refused_startup_parameter_is_named(text: str, name: str) -> None:

@@ -12,7 +12,8 @@ import threading
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import psycopg
@@ -181,9 +182,8 @@ async def test_without_the_mode_asyncpg_loses_its_statements(bounced: Bounced) -
 @pytest.mark.parametrize("pooler", ["transaction", None])
 def test_with_the_mode_psycopg_loses_none(pooler: Any, bounced: Bounced) -> None:
     with quiet(), Database(bounced.url, pooler=pooler) as one, Database(bounced.url, pooler=pooler) as two:
-        with one.session() as first, two.session() as second:
-            assert repeat(first) == [1] * 7
-            assert repeat(second) == [1] * 7
+        assert repeat(one.session()) == [1] * 7
+        assert repeat(two.session()) == [1] * 7
 
 
 @pytest.mark.parametrize("pooler", ["transaction", None])
@@ -260,6 +260,53 @@ async def test_transaction_mode_is_recognised_while_others_are_at_work(
 
 
 @FACES
+async def test_connections_opened_together_all_keep_to_what_one_of_them_found(
+    library: str, asynchronous: bool, bounced: Bounced
+) -> None:
+    bounced.start_over()
+    driver: Any = open_driver(by(library, bounced.url), asynchronous=asynchronous)
+
+    with pytest.warns(PoolerDetected) as told:
+        connections = await open_together(driver, 8, asynchronous=asynchronous)
+    for connection in connections:
+        for _ in range(7):  # what psycopg would prepare by itself
+            answer = connection.fetch("SELECT 1", (), False)
+            if asynchronous:
+                await answer
+        closed = connection.close()
+        if asynchronous:
+            await closed
+
+    assert len(told) == 1
+    assert count_prepared(bounced) == 0
+
+
+async def open_together(driver: Any, many: int, *, asynchronous: bool) -> list[Any]:
+    if asynchronous:
+        return list(await asyncio.gather(*[driver.connect() for _ in range(many)]))
+    ready = threading.Barrier(many)
+
+    def connect() -> Any:
+        ready.wait()
+        return driver.connect()
+
+    with ThreadPoolExecutor(many) as threads:
+        opened = [threads.submit(connect) for _ in range(many)]
+        return [one.result() for one in opened]
+
+
+def count_prepared(bounced: Bounced) -> int:
+    """Count what was prepared, in all server connections: each is asked while the others are held."""
+    with ExitStack() as stack:
+        found = 0
+        for _ in range(BOUNCED):
+            held = stack.enter_context(psycopg.connect(bounced.url, prepare_threshold=None))
+            row = held.execute("SELECT count(*) FROM pg_prepared_statements").fetchone()
+            found += row[0] if row else 0
+        return found
+
+
+@FACES
 async def test_no_pooler_is_seen_where_there_is_none(
     library: str, asynchronous: bool, postgresql_url: str
 ) -> None:
@@ -324,13 +371,10 @@ async def test_a_startup_parameter_that_the_pooler_refuses_is_named(
     library: str, asynchronous: bool, pooler: Any, bounced: Bounced
 ) -> None:
     url = by(library, bounced.url) + "?options=-c%20statement_timeout%3D5000"
+    driver: Any = open_driver(url, asynchronous=asynchronous, pooler=pooler)
+
     with pytest.raises(StartupParameterRefused, match="ignore_startup_parameters = ") as caught:
-        if asynchronous:
-            async with AsyncDatabase(url, pooler=pooler) as db, db.session() as session:
-                await session.scalar(PROCESS)
-        else:
-            with Database(url, pooler=pooler) as blocking, blocking.session() as blocking_session:
-                blocking_session.scalar(PROCESS)
+        await driver.connect() if asynchronous else driver.connect()
 
     assert isinstance(caught.value, ConnectionFailed)
     assert "5000" not in str(caught.value)

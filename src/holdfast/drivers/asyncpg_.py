@@ -6,7 +6,6 @@ like tuples.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -20,9 +19,10 @@ from sqlalchemy.engine import URL
 
 from holdfast import errors
 from holdfast.drivers import postgresql, sqlstate
-from holdfast.drivers.pooler import PROBE_SECONDS, Pooler
+from holdfast.drivers.asyncpg_probe import SharedAsyncpg, ask, open_beside
+from holdfast.drivers.pooler import Pooler
 from holdfast.drivers.values import blame, blame_naive
-from holdfast.errors import BadUrl, HoldfastError
+from holdfast.errors import BadUrl, HoldfastError, PoolerDetected
 from holdfast.steps import Answer
 
 _COUNT = re.compile(r"(\d+)$")
@@ -157,27 +157,6 @@ class AsyncpgSharedConnection(AsyncpgConnection):
                 await self.ping()
 
 
-class _SharedAsyncpg(asyncpg.Connection):  # type: ignore[misc]
-    """asyncpg's connection, which sets nothing for longer than a transaction.
-
-    Before it asks about a type that it does not know, asyncpg switches ``jit`` off for the session, and on again
-    afterwards: behind a pooler those may be two sessions.
-    """
-
-    async def _introspect_types(self, typeoids: Any, timeout: Any) -> Any:  # noqa: ASYNC109 - asyncpg's own
-        if self.is_in_transaction():
-            return await super()._introspect_types(typeoids, timeout)
-        await self.execute("BEGIN")
-        try:
-            found = await super()._introspect_types(typeoids, timeout)
-        except BaseException:
-            with suppress(Exception):
-                await self.execute("ROLLBACK")
-            raise
-        await self.execute("COMMIT")
-        return found
-
-
 def _count(status: str | None) -> int:
     found = _COUNT.search(status or "")
     return int(found.group(1)) if found else -1
@@ -219,10 +198,14 @@ class AsyncpgDriver:
         raise failed
 
     async def _open(self) -> AsyncpgConnection:
-        raw = await asyncpg.connect(**self._arguments)
+        sharing = self.pooler.shares
+        raw = first = await asyncpg.connect(**self._arguments)
         try:
             if not self._known:
                 raw = await self._meet(raw)
+            if raw is first and self.pooler.shares is not sharing:  # another one found it meanwhile
+                await first.close()
+                raw = await asyncpg.connect(**self._arguments)
             await self._set_codecs(raw)
         except BaseException:
             raw.terminate()
@@ -232,44 +215,25 @@ class AsyncpgDriver:
     def _share(self) -> None:
         # A user who says otherwise has a PgBouncer that keeps prepared statements, as it can since 1.21.
         self._arguments.setdefault("statement_cache_size", 0)
-        self._arguments.setdefault("connection_class", _SharedAsyncpg)
+        self._arguments.setdefault("connection_class", SharedAsyncpg)
 
     async def _meet(self, first: Any) -> Any:
         """Learn from the first connection; answer the one to use, another where a pooler is found."""
-        row = await _ask(first, postgresql.ASK_DEFAULTS)
+        row = await ask(first, postgresql.ASK_DEFAULTS)
         self._learn(first, row)
         if not self.pooler.meets(first.get_server_pid(), row[2]):
             return first
         self._share()  # which asyncpg wants to know when it connects
         try:
-            beside = await self._open_beside(first)
+            beside = await open_beside(first, row[2], self.pooler, self._arguments)
         finally:
             first.terminate()
-        self.pooler.warn()
-        return beside
-
-    async def _open_beside(self, first: Any) -> Any:
         try:
-            beside = await asyncpg.connect(**self._arguments)
-        except (asyncpg.PostgresError, OSError):  # there may be no room for a second one
-            await first.close()
-            return await asyncpg.connect(**self._arguments)
-        try:
-            await self._find_mode(first, beside)
-        except BaseException:
+            self.pooler.warn()
+        except PoolerDetected:  # where a filter makes it an error
             beside.terminate()
             raise
         return beside
-
-    async def _find_mode(self, first: Any, beside: Any) -> None:
-        process = (await _ask(first, postgresql.ASK_PROCESS))[0]
-        asked = asyncio.ensure_future(_ask(beside, postgresql.ASK_PROCESS))
-        asked.add_done_callback(_look_at)
-        done, _ = await asyncio.wait({asked}, timeout=PROBE_SECONDS)
-        again = (await _ask(first, postgresql.ASK_PROCESS))[0]
-        await first.close()  # whose server connection the other one may be waiting for
-        second = (await asked)[0]
-        self.pooler.judge(process, second if done else None, again)
 
     def _read_hosts(self, url: URL) -> dict[str, Any]:
         """Read SQLAlchemy's several hosts: ``?host=a:5432&host=b:5432``."""
@@ -322,18 +286,6 @@ class AsyncpgDriver:
             kind, position = blame(params)
             return kind(statement=sql, orig=error, position=position)
         return error
-
-
-def _look_at(asked: asyncio.Future[Any]) -> None:
-    """Let a question that nobody waits for any more end in silence."""
-    if not asked.cancelled():
-        asked.exception()
-
-
-async def _ask(raw: Any, sql: str) -> Any:
-    """Ask for one row by a statement without a name, which leaves nothing behind."""
-    statement = await raw.prepare(sql, name="")
-    return await statement.fetchrow()
 
 
 def _is_own(error: BaseException) -> bool:

@@ -6,9 +6,7 @@ placeholders and sent by raw cursors, which do not look at the text.
 
 from __future__ import annotations
 
-import asyncio
 import json
-import selectors
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
@@ -22,7 +20,8 @@ from sqlalchemy.types import JSON, TypeDecorator, TypeEngine
 
 from holdfast import errors
 from holdfast.drivers import binary_arrays, postgresql, sqlstate
-from holdfast.drivers.pooler import PROBE_SECONDS, Pooler
+from holdfast.drivers.pooler import Pooler
+from holdfast.drivers.psycopg_probe import ask_process, ask_process_async
 from holdfast.drivers.values import blame
 from holdfast.errors import BadUrl, HoldfastError
 from holdfast.steps import Answer
@@ -221,12 +220,16 @@ class _DriverBase:
 
     def _meets_pooler(self, raw: Any, row: Sequence[Any]) -> bool:
         """Learn from the first connection, and tell whether a pooler is found that nobody spoke of."""
-        self._learn(raw, row)
-        if not self.pooler.meets(raw.pgconn.backend_pid, row[2]):
-            return False
-        self._name_no_statement()
-        raw.prepare_threshold = self._arguments["prepare_threshold"]
-        return True
+        met = self.pooler.meets(raw.pgconn.backend_pid, row[2])
+        if met:
+            self._name_no_statement()
+        self._learn(raw, row)  # last, for whoever finds it learnt looks at no number
+        return met
+
+    def _keep_to_mode(self, raw: Any) -> None:
+        """Do as the mode says in a connection that may be older than its finding."""
+        if self.pooler.shares:
+            raw.prepare_threshold = self._arguments.get("prepare_threshold")
 
     def _learn(self, raw: Any, row: Sequence[Any]) -> None:
         number = raw.pgconn.server_version
@@ -263,6 +266,7 @@ class PsycopgDriver(_DriverBase):
             connection = self._open()
             if not self._known:
                 self._meet(connection)
+            self._keep_to_mode(connection.raw)
             return connection
         except (psycopg.Error, OSError) as error:
             failed = self._fail(error)
@@ -286,32 +290,12 @@ class PsycopgDriver(_DriverBase):
         with suppress(psycopg.Error, OSError):  # there may be no room for a second one
             beside = self._open()
             try:
-                second = _ask_process(beside.raw.pgconn)
+                second = ask_process(beside.raw.pgconn)
                 again = connection.fetch(postgresql.ASK_PROCESS, (), False)[0][0]
             finally:
                 beside.terminate()
             self.pooler.judge(process, second, again)
         self.pooler.warn()
-
-
-def _ask_process(pgconn: Any) -> int | None:
-    """Ask which process serves a connection, and give up after a while: psycopg's own calls wait without end."""
-    _send_question(pgconn)
-    with selectors.DefaultSelector() as selector:
-        selector.register(pgconn.socket, selectors.EVENT_READ)
-        return _read_process(pgconn) if selector.select(PROBE_SECONDS) else None
-
-
-def _send_question(pgconn: Any) -> None:
-    pgconn.send_query(postgresql.ASK_PROCESS.encode())
-    pgconn.flush()
-
-
-def _read_process(pgconn: Any) -> int | None:
-    result = pgconn.get_result()
-    if result is None or result.status != pq.ExecStatus.TUPLES_OK:
-        return None
-    return int(result.get_value(0, 0))
 
 
 class PsycopgAsyncDriver(_DriverBase):
@@ -324,6 +308,7 @@ class PsycopgAsyncDriver(_DriverBase):
             connection = await self._open()
             if not self._known:
                 await self._meet(connection)
+            self._keep_to_mode(connection.raw)
             return connection
         except (psycopg.Error, OSError) as error:
             failed = self._fail(error)
@@ -347,26 +332,12 @@ class PsycopgAsyncDriver(_DriverBase):
         with suppress(psycopg.Error, OSError):  # there may be no room for a second one
             beside = await self._open()
             try:
-                second = await _ask_process_async(beside.raw.pgconn)
+                second = await ask_process_async(beside.raw.pgconn)
                 again = (await connection.fetch(postgresql.ASK_PROCESS, (), False))[0][0]
             finally:
                 beside.terminate()
             self.pooler.judge(process, second, again)
         self.pooler.warn()
-
-
-async def _ask_process_async(pgconn: Any) -> int | None:
-    _send_question(pgconn)
-    loop, readable = asyncio.get_running_loop(), asyncio.Event()
-    loop.add_reader(pgconn.socket, readable.set)
-    try:
-        async with asyncio.timeout(PROBE_SECONDS):
-            await readable.wait()
-    except TimeoutError:
-        return None
-    finally:
-        loop.remove_reader(pgconn.socket)
-    return _read_process(pgconn)
 
 
 def _translate(error: psycopg.Error, sql: str, params: Sequence[Any]) -> HoldfastError:
