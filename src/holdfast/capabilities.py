@@ -33,6 +33,8 @@ class Capabilities:
     ddl_transactional: bool = True
     aborts_on_error: bool = False
     """Whether an error aborts the transaction: nothing but ROLLBACK is answered afterwards."""
+    counts_many: bool = True
+    """Whether one statement run for many sets of parameters tells how many rows all touched."""
     locks: Locks = Locks()
     pipeline: bool = False
     threaded: bool = False

@@ -120,6 +120,14 @@ def execute_many(sql: str, params: Sequence[Sequence[Any]]) -> Operation[int]:
     return count
 
 
+def execute_each(sql: str, params: Sequence[Sequence[Any]]) -> Operation[int]:
+    """As `execute_many`, one round trip for each set: for drivers that do not count the rows of many."""
+    count = 0
+    for one in params:
+        count += yield Execute(sql, one)
+    return count
+
+
 def run(sql: str, params: Sequence[Any] = ()) -> Operation[Answer]:
     answer: Answer = yield Run(sql, params)
     return answer

@@ -174,7 +174,7 @@ class AsyncpgDriver:
         dbapi = PGDialect_asyncpg.import_dbapi()  # type: ignore[no-untyped-call]
         self.dialect = PGDialect_asyncpg(dbapi=dbapi, **settings)  # type: ignore[no-untyped-call]
         postgresql.assume(self.dialect)
-        self.capabilities = postgresql.capabilities("asyncpg", 32767, pipeline=False)
+        self.capabilities = postgresql.capabilities("asyncpg", 32767, pipeline=False, counts_many=False)
         self._arguments = _read_options(url) | self._read_hosts(url) | connect_args
         self._target = postgresql.describe_target(url)
         self._password = url.password

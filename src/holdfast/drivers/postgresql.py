@@ -30,7 +30,9 @@ def split_options(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str,
     return settings, {name: value for name, value in options.items() if name not in settings}
 
 
-def capabilities(driver: str, max_bound_values: int, *, pipeline: bool) -> Capabilities:
+def capabilities(
+    driver: str, max_bound_values: int, *, pipeline: bool, counts_many: bool = True
+) -> Capabilities:
     return Capabilities(
         server="postgresql",
         server_version=ASSUMED_VERSION,
@@ -40,6 +42,7 @@ def capabilities(driver: str, max_bound_values: int, *, pipeline: bool) -> Capab
         aborts_on_error=True,
         locks=Locks(for_update=True, for_share=True, nowait=True, skip_locked=True),
         pipeline=pipeline,
+        counts_many=counts_many,
     )
 
 

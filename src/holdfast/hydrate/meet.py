@@ -26,6 +26,8 @@ def meet(
     assert mapper is not None
     stale = refresh or old is None or old.epoch != batch.epoch
     changed = batch.session.changed_names(instance)
+    if stale and mapper.version is not None:
+        changed = _keep_version(held, mapper, names, values, changed)
     if stale:
         batch.session.keep_before_renewal(instance)
         _forget_relations(held, mapper, changed)
@@ -38,6 +40,27 @@ def meet(
     if stale or not batch.session.follows:
         held[BATCH] = batch
         batch.members.append(member)
+
+
+def _keep_version(
+    held: dict[str, Any], mapper: Mapper, names: Sequence[str], values: Sequence[Any], changed: Any
+) -> Any:
+    """A version must not be newer than any value beside it, or a lost update would go unnoticed.
+
+    So it stays, with what the user changed, where something changed or the row lacks columns that are loaded; deferred
+    ones are forgotten instead.  Answers what is not to be renewed.
+    """
+    assert mapper.version is not None
+    version = mapper.version.name
+    if version not in names or held.get(version) == values[names.index(version)]:
+        return changed
+    older = [n for n in mapper.columns if n not in names and (n in held or RAW + n in held)]
+    if changed or any(name not in mapper.deferred for name in older):
+        return {*changed, version}
+    for name in older:
+        held.pop(name, None)
+        held.pop(RAW + name, None)
+    return changed
 
 
 def _forget_relations(held: dict[str, Any], mapper: Mapper, changed: Any) -> None:

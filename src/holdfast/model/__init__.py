@@ -21,7 +21,7 @@ from .later import (
     query_expression,
     synonym,
 )
-from .mapper import ENTITY, Direction, Mapper, Relation
+from .mapper import ENTITY, Direction, Mapper, Relation, Version
 from .mixins import declared_attr
 from .registry import Registry, configure, is_mapped, mapper_of, mapper_of_entity
 from .relationships import Relationship, relationship
@@ -36,6 +36,7 @@ from .sides import (
 )
 from .tracking import Tracked, unknown_attribute
 from .types import AwareDateTime, NaiveDateTime
+from .versioned import Versioned
 
 registry = Registry
 
@@ -66,6 +67,8 @@ __all__ = [
     "RelationAttribute",
     "Relationship",
     "Tracked",
+    "Version",
+    "Versioned",
     "WriteOnlyMapped",
     "association_proxy",
     "backref",

@@ -11,6 +11,7 @@ from .body import Body
 from .mapper import ENTITY, Mapper
 from .messages import later, mistake
 from .registry import Declared, Registry, mapper_of, relation_of
+from .versioned import VERSION_ARGS, find_version
 
 IGNORED_MAPPER_ARGS = frozenset({"eager_defaults", "confirm_deleted_rows", "batch", "passive_updates"})
 
@@ -67,6 +68,7 @@ def _mapper(cls: type[Any], table: Any, body: Body) -> Mapper:
     deferred = frozenset(n for n, column in columns.items() if column in body.deferred)
     key = tuple(attributes[column] for column in table.primary_key.columns)
     mapper = Mapper(cls, table, columns, key, table, attributes, deferred)
+    mapper.version = find_version(cls, body.copies, mapper)
     mapper.entity = table._annotate({ENTITY: mapper})
     return mapper
 
@@ -83,5 +85,5 @@ def _refuse_inheritance(cls: type[Any]) -> None:
 def _refuse_mapper_args(cls: Any) -> None:
     written = getattr(cls, "__mapper_args__", None) or {}
     for name in written:
-        if name not in IGNORED_MAPPER_ARGS:
+        if name not in IGNORED_MAPPER_ARGS | VERSION_ARGS:
             raise later(f"{cls.__name__}.__mapper_args__[{name!r}]")

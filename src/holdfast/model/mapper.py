@@ -63,6 +63,14 @@ class Relation:
         return f"<Relation {self.parent.name}.{self.name} -> {self.target.name} {self.direction.value}>"
 
 
+@dataclass(frozen=True, slots=True)
+class Version:
+    """The attribute that every change raises; ``generate`` makes the next from the last, None: the server does."""
+
+    name: str
+    generate: Callable[[Any], Any] | None
+
+
 @dataclass(slots=True, eq=False)
 class Mapper:
     """A mapped class and its table.
@@ -87,6 +95,9 @@ class Mapper:
 
     collections: tuple[str, ...] = ()
     """The names of its to-many relations."""
+
+    version: Version | None = None
+    """What a flush compares, if the class has a version."""
 
     @property
     def name(self) -> str:

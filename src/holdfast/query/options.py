@@ -253,7 +253,7 @@ class LoadTree:
 
     def wants(self, mapper: Mapper, name: str) -> bool:
         """Whether a column is loaded with the object."""
-        if name in mapper.primary_key:
+        if name in mapper.primary_key or (mapper.version is not None and name == mapper.version.name):
             return True
         if self.only is not None:
             return name in self.only

@@ -19,6 +19,7 @@ from holdfast.model import (
 from holdfast.steps import Operation
 
 from .reading import Reading
+from .versions import judge_merge
 
 
 class SessionCore(Reading):
@@ -46,6 +47,7 @@ class SessionCore(Reading):
         key = self._key(mapper, instance)
         complete = key is not None and not (isinstance(key, tuple) and None in key)
         merged = (yield from self.get(mapper.class_, key)) if complete else None
+        judge_merge(mapper, values, merged)
         if merged is None:
             merged = object.__new__(mapper.class_)
             self.add(merged)

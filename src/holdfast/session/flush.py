@@ -29,6 +29,7 @@ from .settle import settle_deleted
 from .shape import shape_of
 from .takeover import find_heirs, take_over
 from .updating import by_changes, changed_columns, update_objects
+from .versions import compared, stale
 from .work import Associations, Link, association_row, pairs_of
 from .writes import Writer
 
@@ -423,8 +424,10 @@ class Flush:
         self.writing = mapper
         yield from self._delete_all_secondary(mapper, instances)
         keys = [self.core.row_key(mapper, instance) for instance in instances]
-        columns = [mapper.columns[name] for name in mapper.primary_key]
-        yield from self.writer.delete(mapper.table, columns, list(zip(*keys, strict=True)), len(instances))
+        columns, values = compared(self.core, mapper, list(zip(*keys, strict=True)), instances)
+        found = yield from self.writer.delete(mapper.table, columns, values, len(instances))
+        if mapper.version is not None and found != len(instances):
+            raise stale(mapper, len(instances), found, "deleted")
         settle_deleted(self.core, mapper, instances)
 
     def _delete_all_secondary(self, mapper: Mapper, instances: list[Any]) -> Operation[None]:

@@ -60,8 +60,12 @@ class Shape:
                 self.defaults[name] = _maker(default)
         if column.server_onupdate is not None:
             self.renewed.append(name)
+        version = self.mapper.version
+        is_version = version is not None and name == version.name
+        if is_version and version.generate is None and name not in self.renewed:  # type: ignore[union-attr]
+            self.renewed.append(name)
         onupdate: Any = column.onupdate
-        if onupdate is not None:
+        if onupdate is not None and not is_version:
             if onupdate.is_clause_element:
                 self.inline_updates[name] = onupdate.arg
                 self.renewed.append(name)

@@ -21,10 +21,11 @@ from sqlalchemy.sql.dml import Delete, Insert, Update
 from holdfast.hydrate import renew
 from holdfast.model import RAW, Mapper
 from holdfast.plan import Plan, build_plan, column_values, entity_of
-from holdfast.steps import Operation, execute_many, fetch
+from holdfast.steps import Operation, execute_each, execute_many, fetch
 
 from .results import change_result
 from .settle import settle_deleted
+from .versions import ask_versions, compared_names, followed, stale
 
 if TYPE_CHECKING:
     from .asking import Asking
@@ -88,7 +89,7 @@ def _put(core: Asking, mapper: Mapper, instance: Any, values: Mapping[str, Any])
     """Give a loaded object the values its row has now; what was changed and not flushed stays."""
     core.frame.save(instance)
     held, changed = instance.__dict__, core.changed_names(instance)
-    for name, value in values.items():
+    for name, value in followed(mapper, held, values).items():
         key = RAW + name if name in mapper.mutable else name
         if name not in changed and (key in held or name in held):
             renew(held, mapper, name, key, value, changed)
@@ -120,8 +121,9 @@ def execute_list(
     return change_result(None, None, count)
 
 
-def _send_list(core: Asking, statement: Any, params: Parameters) -> Operation[int]:
-    """One batch for each run of sets that have the same names and make the same SQL."""
+def _send_list(core: Asking, statement: Any, params: Parameters, *, exact: bool = False) -> Operation[int]:
+    """One batch for each run of sets that have the same names and make the same SQL; ``exact``: rows are counted."""
+    send = execute_each if exact and not core.backend.capabilities.counts_many else execute_many
     core.frame.wrote = True
     counts = []
     for _, group in groupby(params, key=frozenset):
@@ -129,7 +131,7 @@ def _send_list(core: Asking, statement: Any, params: Parameters) -> Operation[in
         plan, bound, _ = core.plan(statement, dict(alike[0]), {"synchronize_session": False})
         sets = [plan.bind(bound, named(statement, one)) for one in alike]
         for sql, batch in groupby(sets, key=itemgetter(0)):
-            counts.append((yield from execute_many(sql, [values for _, values in batch])))
+            counts.append((yield from send(sql, [values for _, values in batch])))
     return -1 if min(counts) < 0 else sum(counts)
 
 
@@ -202,16 +204,25 @@ def _update_by_key(
     core: Asking, statement: Any, mapper: Mapper, params: Parameters
 ) -> Operation[Result[Any]]:
     keys = mapper.primary_key
-    statement = statement.where(*(mapper.columns[name] == sa.bindparam(_KEY + name) for name in keys))
+    found_by = (*keys, *compared_names(mapper, params))
+    statement = statement.where(*(mapper.columns[name] == sa.bindparam(_KEY + name) for name in found_by))
     renamed = [
-        {_KEY + name if name in keys else name: value for name, value in one.items()} for one in params
+        {_KEY + name if name in found_by else name: value for name, value in one.items()} for one in params
     ]
-    count = yield from _send_list(core, statement, renamed)
+    exact = len(found_by) > len(keys)
+    count = yield from _send_list(core, statement, renamed, exact=exact)
     core.changed_behind()
+    if exact and count != len(params):
+        raise stale(mapper, len(params), count, "updated")
+    loaded = {}
     for one in params:
         key = tuple(one[name] for name in keys)
         instance = core.find(mapper, key if len(keys) > 1 else key[0])
         if instance is not None:
+            loaded[key] = instance
             given = {n: v for n, v in one.items() if n in mapper.columns and not isinstance(v, ClauseElement)}
-            _put(core, mapper, instance, {n: v for n, v in given.items() if n not in keys})
+            _put(core, mapper, instance, {n: v for n, v in given.items() if n not in found_by})
+    if loaded and mapper.version is not None:
+        for key, version in (yield from ask_versions(core, mapper, list(loaded))).items():
+            _put(core, mapper, loaded[key], {mapper.version.name: version})
     return change_result(None, None, count)

@@ -33,14 +33,19 @@ def take_over(core: SessionCore, shape: Shape, heirs: list[tuple[Any, Any]]) -> 
     """Make the new objects persistent, all their columns changed; answer them, to be updated."""
     mapper = shape.mapper
     new = [heir for heir, _ in heirs]
+    version = mapper.version.name if mapper.version is not None else None
+    versions = [core.row_values(old, [version])[0] if version else None for _, old in heirs]
     core.frame.save_all(new)
     fill_defaults(shape, [heir.__dict__ for heir in new])
     settle_deleted(core, mapper, [old for _, old in heirs])
     settle_inserted(core, mapper, new)
-    for heir in new:
+    for heir, last in zip(new, versions, strict=True):
         change = core.dirty[id(heir)] = Change(heir)
         for name in shape.sent:
             if name not in mapper.primary_key and (name in heir.__dict__ or name not in shape.generated):
                 heir.__dict__.setdefault(name, None)
                 change.originals[name] = MISSING
+        if version:  # goes on from the old row's
+            change.originals.pop(version, None)
+            heir.__dict__[version] = last
     return new

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import ClauseElement, and_, update
+from sqlalchemy import ClauseElement, update
 
-from holdfast.errors import StaleDataError
 from holdfast.model import MISSING, Mapper
 from holdfast.native import changed, take
 from holdfast.steps import Operation
@@ -15,6 +14,7 @@ from holdfast.steps import Operation
 from .inserting import by_expression, has_expression, take_back
 from .settle import settle_updated
 from .shape import Shape
+from .versions import compared, condition, raise_versions, stale
 
 if TYPE_CHECKING:
     from .core import SessionCore
@@ -48,6 +48,8 @@ def by_changes(core: SessionCore, shape: Shape, instances: list[Any]) -> dict[tu
     found = changed(instances, core.dirty, columns, MISSING, ClauseElement)
     if shape.updates:
         found = _with_updates(core, shape, found)
+    if shape.mapper.version is not None:
+        found = raise_versions(core, shape.mapper, found)
     groups: dict[tuple[str, ...], list[Any]] = {}
     for said, group in found.items():
         groups.setdefault(tuple(name for name in columns if name in said), []).extend(group)
@@ -100,22 +102,16 @@ def _update_group(
     for name, column in zip(names, values, strict=True):
         if columns[name].foreign_keys:  # filled in since it was judged, maybe
             shape.judge_missing(name, column)
-    keys = row_keys(core, mapper, instances, names)
     renewed = [name for name in shape.renewed if name not in names]
     count, rows = yield from writer.update(
         mapper.table,
-        [columns[name] for name in mapper.primary_key],
-        keys,
+        *compared(core, mapper, row_keys(core, mapper, instances, names), instances),
         [columns[name] for name in names],
         values,
         [columns[name] for name in renewed],
     )
     if count != len(instances):
-        raise StaleDataError(
-            f"{len(instances)} rows of {mapper.table.name} were to be updated and {count} were found",
-            mend="Somebody deleted them. Call session.rollback(), load the objects again, and repeat the work.",
-            table=mapper.table.name,
-        )
+        raise stale(mapper, len(instances), count, "updated")
     if renewed:
         _take_renewed(mapper, instances, renewed, rows)
     settle_updated(core, mapper, instances, names)
@@ -132,8 +128,10 @@ def row_keys(
 
 
 def _take_renewed(mapper: Mapper, instances: list[Any], renewed: list[str], rows: list[Any]) -> None:
-    """Rows come back in any order, with the keys they have now."""
+    """Rows come back in any order, with the keys and the version they have now."""
     width = len(mapper.primary_key)
+    if mapper.version is not None:
+        renewed = [mapper.version.name, *renewed]
     by_key = {tuple(row[:width]): row[width:] for row in rows}
     held = [instance.__dict__ for instance in instances]
     found = [by_key[tuple(values[name] for name in mapper.primary_key)] for values in held]
@@ -145,19 +143,16 @@ def _update_expression(
 ) -> Operation[None]:
     """An object with an SQL expression for a value is written by itself, and the value read back."""
     mapper, values = shape.mapper, instance.__dict__
-    key = core.row_key(mapper, instance)
     sent = {mapper.columns[name]: values[name] for name in names}
     sent |= {mapper.columns[name]: e for name, e in shape.inline_updates.items() if name not in names}
     computed = [name for name in names if isinstance(values[name], ClauseElement)]
     back = list(dict.fromkeys([*computed, *shape.renewed, *mapper.primary_key]))
-    found = and_(
-        *(mapper.columns[name] == value for name, value in zip(mapper.primary_key, key, strict=True))
-    )
+    found = condition(core, mapper, instance)
     statement = (
         update(mapper.table).where(found).values(sent).returning(*(mapper.columns[name] for name in back))
     )
     rows = yield from core.run_core(statement)
     if len(rows) != 1:
-        raise StaleDataError(table=mapper.table.name)
+        raise stale(mapper, 1, len(rows), "updated")
     take_back(mapper, [values], back, rows)
     settle_updated(core, mapper, [instance], names)

@@ -19,7 +19,7 @@ from sqlalchemy.types import TypeEngine
 
 from holdfast.errors import HoldfastError, WrongType
 from holdfast.plan import Backend, Processor, bind_processor, has_binary_form, result_processor
-from holdfast.steps import Operation, execute, execute_many, fetch
+from holdfast.steps import Operation, execute, execute_each, execute_many, fetch
 
 CHUNK = 1000
 """Rows per statement where a server has no array parameters; fewer where it limits the bound values."""
@@ -154,8 +154,7 @@ class Writer:
             return len(out), out
         if count == 1:
             return (yield from execute(sql, rows[0])), []
-        found = yield from execute_many(sql, rows)
-        return (count if found < 0 else found), []  # asyncpg does not tell
+        return (yield from self._many(sql, rows)), []
 
     def _update_array(self, table: Table, keys: Columns, columns: Columns, returning: Columns) -> str:
         every = (*keys, *columns)
@@ -185,7 +184,12 @@ class Writer:
         rows = self._rows(keys, values, count)
         if count == 1:
             return (yield from execute(sql, rows[0]))
-        return (yield from execute_many(sql, rows))
+        return (yield from self._many(sql, rows))
+
+    def _many(self, sql: str, rows: list[Sequence[Any]]) -> Operation[int]:
+        """Rows that cannot go as arrays; how many were found must be known."""
+        send = execute_many if self.backend.capabilities.counts_many else execute_each
+        return (yield from send(sql, rows))
 
     def _delete_array(self, table: Table, keys: Columns) -> str:
         arrays = ", ".join(f"${n}::{self._cast(c.type)}[]" for n, c in enumerate(keys, 1))
