@@ -13,7 +13,9 @@ class Locks:
     """Which row locks a SELECT may ask for."""
 
     for_update: bool = False
+    """Also where the write transaction it opens keeps all other writers out."""
     for_share: bool = False
+    key_share: bool = False
     nowait: bool = False
     skip_locked: bool = False
 

@@ -40,7 +40,7 @@ def capabilities(
         max_bound_values=max_bound_values,
         array_parameters=True,
         aborts_on_error=True,
-        locks=Locks(for_update=True, for_share=True, nowait=True, skip_locked=True),
+        locks=Locks(for_update=True, for_share=True, key_share=True, nowait=True, skip_locked=True),
         pipeline=pipeline,
         counts_many=counts_many,
     )

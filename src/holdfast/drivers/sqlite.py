@@ -16,7 +16,7 @@ from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 from sqlalchemy.engine import URL
 
 from holdfast import errors
-from holdfast.capabilities import Capabilities
+from holdfast.capabilities import Capabilities, Locks
 from holdfast.drivers.values import blame, find_position, is_bad_text, is_beyond_64_bits
 from holdfast.errors import BadUrl, ConnectionFailed, HoldfastError
 from holdfast.steps import Answer
@@ -324,5 +324,6 @@ def _find_capabilities() -> Capabilities:
         max_bound_values=most,
         returning=version >= (3, 35),
         json_each=True,
+        locks=Locks(for_update=True),  # BEGIN IMMEDIATE locks all rows
         threaded=True,
     )

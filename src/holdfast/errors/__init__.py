@@ -51,6 +51,7 @@ Rule: what a caller may catch is named here; every code has a page, docs/errors/
             MissingKey
             CircularDependencyError
             NotSupported
+            LockNotSupported
             NoResultFound
             MultipleResultsFound
         PoolerDetected          a warning
@@ -75,6 +76,7 @@ from holdfast.errors.family import (
     ForeignKeyViolation,
     IntegrityError,
     InvalidRequestError,
+    LockNotSupported,
     LockTimeout,
     MissingKey,
     ModelError,
@@ -130,6 +132,7 @@ __all__ = [
     "HoldfastError",
     "IntegrityError",
     "InvalidRequestError",
+    "LockNotSupported",
     "LockTimeout",
     "MissingKey",
     "ModelError",

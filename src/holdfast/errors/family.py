@@ -326,6 +326,12 @@ class NotSupported(InvalidRequestError):
     mend = "Leave it out for now."
 
 
+class LockNotSupported(InvalidRequestError):
+    code = "lock-not-supported"
+    happened = "{server} has no row lock with {form}"
+    mend = "Leave {form} out: a plain `.with_for_update()` waits for its turn."
+
+
 class StaleDataError(OperationalError):
     code = "stale-data"
     kind = "stale"

@@ -60,7 +60,7 @@ class Plan:
     """A statement, ready to be sent again and again.
 
     ``sql`` is final unless ``bind`` answers another text: a statement with IN lists has one for each length.
-    ``writes`` says that it must run in a transaction; ``refreshes`` that loaded objects take the row's values;
+    ``writes`` says that it must run in a transaction; ``refreshes`` that loaded objects take the row's values; ``locks`` that it locks rows;
     ``loads`` that more statements follow for relations (None: not asked yet).
     """
 
@@ -72,6 +72,7 @@ class Plan:
     binary: bool = False
     writes: bool = False
     refreshes: bool = False
+    locks: bool = False
     unique: bool = False
     loads: bool | None = None
     touches: Mapper | None = None

@@ -27,6 +27,7 @@ from holdfast.steps import Answer, Fetch, Operation, execute, fetch, run
 
 from . import eager, statements
 from .keys import key_loader
+from .locks import judge_locks, lock_options, read_only_lock
 from .results import change_result, named_result, rows_result
 from .transactions import Transactions
 
@@ -51,8 +52,11 @@ class Asking(Transactions):
         if isinstance(statement, str):
             raise InvalidRequestError("A string is not a statement", mend='Write text("...").')
         plan, bound, params = self.plan(statement, params, options)
-        if (plan.writes or self.scope is not None) and not self.in_transaction:
-            yield from self.ensure_transaction()
+        if plan.writes or self.scope is not None:
+            if plan.locks and self.scope is not None and self.scope.read_only:
+                raise read_only_lock()
+            if not self.in_transaction:
+                yield from self.ensure_transaction()
         sql, values = plan.bind(bound, params)
         if plan.kind == "rows":
             rows = yield Fetch(sql, values, plan.binary)  # not `fetch`: a generator less on the hottest path
@@ -79,15 +83,24 @@ class Asking(Transactions):
         make_key = getattr(statement, "_generate_cache_key", None)
         key = make_key() if make_key is not None else None
         if key is None:
-            return build_plan(statement, self.backend.dialect, ()), (), params
+            return self._build(statement, ()), (), params
         plans = self.backend.plans
         plan = plans.find(key.key)
         if plan is None:
             bound = key.bindparams
-            plan = plans.get(key.key, lambda: build_plan(statement, self.backend.dialect, bound))
+            plan = plans.get(key.key, lambda: self._build(statement, bound))
         if key.params:
             params = {**key.params, **(params or {})}
         return plan, key.bindparams, params
+
+    def _build(self, statement: Any, bound: Sequence[Any], *rest: Any, in_step: bool = False) -> Plan:
+        """Make a plan, unless the server lacks a lock it asks for; what locks is in need of a transaction."""
+        capabilities = self.backend.capabilities
+        locks = judge_locks(statement, capabilities.locks, server=capabilities.server)
+        plan = build_plan(statement, self.backend.dialect, bound, *rest, in_step=in_step)
+        if locks:
+            plan.locks = plan.writes = plan.refreshes = True
+        return plan
 
     def _plan_change(
         self, statement: Any, params: Any, options: Mapping[str, Any] | None
@@ -100,7 +113,7 @@ class Asking(Transactions):
         bound = key.bindparams if key is not None else ()
 
         def make() -> Plan:
-            return build_plan(statement, self.backend.dialect, bound, columns, in_step=in_step)
+            return self._build(statement, bound, columns, in_step=in_step)
 
         plan = make() if key is None else self.backend.plans.get((key.key, columns, in_step), make)
         if key is not None and key.params:
@@ -172,6 +185,7 @@ class Asking(Transactions):
         if ident is None:
             return None  # an optional foreign key that is empty
         key = _key_of(mapper, ident)
+        lock = lock_options(lock)
         if not refresh and lock is None:
             member = self.identity(mapper).get(key)
             found = None if member is None or options else member()
@@ -204,7 +218,7 @@ class Asking(Transactions):
         instance.__dict__[BATCH] = batch
 
     def _get_by_statement(
-        self, mapper: Mapper, key: Any, options: Sequence[Any], lock: Any
+        self, mapper: Mapper, key: Any, options: Sequence[Any], lock: dict[str, Any] | None
     ) -> Operation[Any]:
         values = key if isinstance(key, tuple) and len(mapper.primary_key) > 1 else (key,)
         columns = [mapper.columns[name] for name in mapper.primary_key]
@@ -212,7 +226,7 @@ class Asking(Transactions):
         if options:
             statement = statement.options(*options)
         if lock is not None:
-            statement = statement.with_for_update(**({} if lock is True else dict(lock)))
+            statement = statement.with_for_update(**lock)
         result = yield from self.execute(statement, None, {"populate_existing": True})
         return result.scalars().first()
 

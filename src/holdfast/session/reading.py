@@ -26,6 +26,7 @@ from holdfast.steps import Operation
 from . import eager, loading
 from .asking import Asking
 from .changes import forget_copy
+from .locks import lock_options
 
 
 class Reading(Asking):
@@ -172,7 +173,7 @@ class Reading(Asking):
                 f"This {mapper.name} has no row in this session",
                 mend="Add it and flush first: session.flush().",
             )
-        names = None if names is None else list(names)
+        names, lock = None if names is None else list(names), lock_options(lock)
         relations = [mapper.relations[n] for n in names or mapper.relations if n in mapper.relations]
         unknown = [n for n in names or () if n not in mapper.columns and n not in mapper.relations]
         if unknown:

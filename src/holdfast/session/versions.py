@@ -72,14 +72,11 @@ def condition(core: SessionState, mapper: Mapper, instance: Any) -> Any:
 
 def stale(mapper: Mapper, count: int, found: int, done: str) -> StaleDataError:
     """The error of rows that were not found as they were loaded; ``done``: updated, deleted."""
-    rows = "row" if count == 1 else "rows"
+    rows = f"{count} rows of {mapper.name} were" if count != 1 else f"A row of {mapper.name} was"
     if mapper.version is None:
-        happened = f"{count} {rows} of {mapper.name} were to be {done} and {found} were found: somebody deleted the rest"
+        happened = f"{rows} to be {done}, and {found} found: somebody deleted the rest"
     else:
-        happened = (
-            f"{count} {rows} of {mapper.name} were to be {done} and {found} had the {mapper.version.name} they were"
-            " loaded with: somebody changed or deleted the rest"
-        )
+        happened = f"{rows} to be {done}, and {found} had the {mapper.version.name} that was loaded: somebody changed or deleted the rest"
     return StaleDataError(happened, table=mapper.table.name, model=mapper.name, count=count, found=found)
 
 
