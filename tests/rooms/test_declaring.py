@@ -746,7 +746,6 @@ LATER = {
     "joined inheritance": f'class A(Base):\n    __tablename__ = "a"\n{KEY}class B(A):\n    __tablename__ = "b"\n{KEY}',
     "single inheritance": f'class A(Base):\n    __tablename__ = "a"\n{KEY}class B(A):\n    pass\n',
     "polymorphic": f'class A(Base):\n    __tablename__ = "a"\n    __mapper_args__ = {{"polymorphic_on": "id"}}\n{KEY}',
-    "version": f'class A(Base):\n    __tablename__ = "a"\n    __mapper_args__ = {{"version_id_col": "id"}}\n{KEY}',
     "column_property": "from holdfast.model import column_property\ncolumn_property(1)",
     "hybrid": "from holdfast.model import hybrid_property\n@hybrid_property\ndef x(self): ...",
     "composite": "from holdfast.model import composite\ncomposite()",

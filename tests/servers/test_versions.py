@@ -649,3 +649,48 @@ def test_without_a_version_a_delete_of_what_is_gone_is_done(db: Database, sessio
     session.commit()
 
     assert rows(db, Plain.id) == []
+
+
+# ---------------------------------------------------------------- versions that the server makes
+
+
+class Served(DeclarativeBase):
+    pass
+
+
+class Page(Served):
+    __tablename__ = "pages"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    text: Mapped[str]
+    version: Mapped[int] = mapped_column(server_default="1")
+    __mapper_args__ = {"version_id_col": version, "version_id_generator": False}
+
+
+COUNTING = """
+CREATE FUNCTION count_up() RETURNS trigger LANGUAGE plpgsql AS
+$$ BEGIN NEW.version := OLD.version + 10; RETURN NEW; END $$;
+CREATE TRIGGER count_up BEFORE UPDATE ON pages FOR EACH ROW EXECUTE FUNCTION count_up();
+"""
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_version_that_the_server_makes_is_read_back_and_compared(postgresql_url: str, count: int) -> None:
+    with Database(postgresql_url) as db:
+        db.create_all(Served)
+        with psycopg.connect(postgresql_url, autocommit=True) as connection:
+            connection.execute(COUNTING)
+        with db.session() as session:
+            pages = [Page(id=n, text="a") for n in range(count)]
+            session.add_all(pages)
+            session.commit()
+            for text in ("b", "c"):
+                for page in pages:
+                    page.text = text
+                session.commit()
+
+            assert [page.version for page in pages] == [21] * count
+            behind(db, update(Page).where(Page.id == 0).values(text="somebody's"))
+            for page in pages:
+                page.text = "late"
+            with pytest.raises(StaleDataError):
+                session.flush()
