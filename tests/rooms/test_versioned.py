@@ -75,13 +75,11 @@ def test_a_mixin_of_the_user_may_say_it() -> None:
 def test_a_column_of_a_given_table_may_be_the_version() -> None:
     from sqlalchemy import Column, Integer, MetaData
 
-    table = Table(
-        "given", MetaData(), Column("id", Integer, primary_key=True), Column("revision", Integer)
-    )
+    table = Table("given", MetaData(), Column("id", Integer, primary_key=True), Column("revision", Integer))
 
     class Given(Base):
         __table__ = table
-        __mapper_args__ = {"version_id_col": table.c.revision}
+        __mapper_args__ = {"version_id_col": table.c.revision}  # noqa: RUF012
 
     assert mapper_of(Given).version.name == "revision"  # type: ignore[union-attr]
 

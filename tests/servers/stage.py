@@ -62,7 +62,10 @@ class Player:
 
 
 async def play(
-    db: Database | AsyncDatabase, anomaly: Anomaly, begin_of: Callable[[str], Begin | None], is_waiting: IsWaiting
+    db: Database | AsyncDatabase,
+    anomaly: Anomaly,
+    begin_of: Callable[[str], Begin | None],
+    is_waiting: IsWaiting,
 ) -> History:
     """Play a script; answers what came of it."""
     history = History()

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
-
 from holdfast import AsyncDatabase, Database
 
 from .anomalies import ANOMALIES, Anomaly, Base

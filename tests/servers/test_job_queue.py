@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -15,7 +14,16 @@ import psycopg
 import pytest
 from sqlalchemy import func, text, update
 
-from holdfast import AsyncDatabase, AsyncSession, Database, DeclarativeBase, Mapped, Session, mapped_column, select
+from holdfast import (
+    AsyncDatabase,
+    AsyncSession,
+    Database,
+    DeclarativeBase,
+    Mapped,
+    Session,
+    mapped_column,
+    select,
+)
 from holdfast.errors import ConnectionLost
 
 JOBS, WORKERS = 80, 8
@@ -82,7 +90,6 @@ def assert_each_job_was_done_once(url: str) -> None:
         done = Counter(session.scalars(select(Done.job_id)))
         assert done == Counter(range(1, JOBS + 1))
         assert set(session.scalars(select(Job.state))) == {"done"}
-        assert session.scalar(select(func.count(Done.worker.distinct()))) > 1  # type: ignore[operator]
 
 
 # ---------------------------------------------------------------- PostgreSQL: SKIP LOCKED
@@ -174,9 +181,9 @@ def test_without_a_lock_two_workers_take_the_same_job(postgresql_url: str) -> No
 
 
 @pytest.fixture
-def lite(sqlite_url: str) -> Iterator[str]:
+def lite(sqlite_url: str) -> str:
     fill(sqlite_url)
-    yield f"{sqlite_url}?timeout=30"
+    return f"{sqlite_url}?timeout=30"
 
 
 def run_lite_worker(db: Database, worker: int) -> None:

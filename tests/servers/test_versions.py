@@ -61,7 +61,7 @@ class Ticket(Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     seat: Mapped[str]
     mark: Mapped[str] = mapped_column()
-    __mapper_args__ = {"version_id_col": mark, "version_id_generator": lambda version: uuid.uuid4().hex}
+    __mapper_args__ = {"version_id_col": mark, "version_id_generator": lambda version: uuid.uuid4().hex}  # noqa: RUF012
 
 
 class Plain(Base):
@@ -376,11 +376,11 @@ def test_a_rollback_gives_the_version_back_and_the_object_goes_on(db: Database, 
 def test_a_savepoint_gives_back_the_version_from_before_it(db: Database, session: Session) -> None:
     (item,) = stock(session, 1)
     item.name = "kept"
-    with pytest.raises(ZeroDivisionError), session.begin_nested():
+    with session.begin_nested() as savepoint:
         item.name = "x"
         session.flush()
         assert item.version == 3
-        raise ZeroDivisionError
+        savepoint.rollback()
     assert (item.name, item.version) == ("kept", 2)
 
     with session.begin_nested():
@@ -547,7 +547,7 @@ def test_a_row_without_a_version_is_told(db: Database, session: Session) -> None
         id: Mapped[int] = mapped_column(primary_key=True)
         name: Mapped[str]
         version: Mapped[int | None] = mapped_column()
-        __mapper_args__ = {"version_id_col": version}
+        __mapper_args__ = {"version_id_col": version}  # noqa: RUF012
 
     db.create_all(Old)
     behind(db, insert(Thing).values(id=1, name="a", version=None))
@@ -663,7 +663,7 @@ class Page(Served):
     id: Mapped[int] = mapped_column(primary_key=True)
     text: Mapped[str]
     version: Mapped[int] = mapped_column(server_default="1")
-    __mapper_args__ = {"version_id_col": version, "version_id_generator": False}
+    __mapper_args__ = {"version_id_col": version, "version_id_generator": False}  # noqa: RUF012
 
 
 COUNTING = """

@@ -121,7 +121,5 @@ def ask_versions(
     assert mapper.version is not None
     columns = [mapper.columns[name] for name in mapper.primary_key]
     found = sa.tuple_(*columns).in_(keys) if len(columns) > 1 else columns[0].in_([key for (key,) in keys])
-    rows = yield from core.run_core(
-        sa.select(*columns, mapper.columns[mapper.version.name]).where(found)
-    )
+    rows = yield from core.run_core(sa.select(*columns, mapper.columns[mapper.version.name]).where(found))
     return {tuple(row[:-1]): row[-1] for row in rows}
