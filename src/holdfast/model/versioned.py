@@ -100,7 +100,7 @@ def _set_defaults(version: Version, column: Column[Any]) -> None:
     if generate is None:
         return
     if column.default is None:
-        first = 1 if generate is next_integer else lambda: generate(None)
+        first: Any = 1 if generate is next_integer else lambda: generate(None)
         column._init_items(ColumnDefault(first))
     if generate is next_integer and column.onupdate is None:
         column._init_items(ColumnDefault(column + 1, for_update=True))

@@ -89,7 +89,7 @@ def _put(core: Asking, mapper: Mapper, instance: Any, values: Mapping[str, Any])
     """Give a loaded object the values its row has now; what was changed and not flushed stays."""
     core.frame.save(instance)
     held, changed = instance.__dict__, core.changed_names(instance)
-    for name, value in followed(mapper, held, values).items():
+    for name, value in followed(mapper, held, changed, values).items():
         key = RAW + name if name in mapper.mutable else name
         if name not in changed and (key in held or name in held):
             renew(held, mapper, name, key, value, changed)
@@ -214,15 +214,25 @@ def _update_by_key(
     core.changed_behind()
     if exact and count != len(params):
         raise stale(mapper, len(params), count, "updated")
-    loaded = {}
+    yield from _follow_by_key(core, mapper, params, found_by)
+    return change_result(None, None, count)
+
+
+def _follow_by_key(
+    core: Asking, mapper: Mapper, params: Parameters, found_by: Sequence[str]
+) -> Operation[None]:
+    """Give loaded objects what their rows were given, and ask for the versions these have now."""
+    keys = mapper.primary_key
+    whole: dict[Any, Any] = {}
     for one in params:
         key = tuple(one[name] for name in keys)
         instance = core.find(mapper, key if len(keys) > 1 else key[0])
-        if instance is not None:
-            loaded[key] = instance
-            given = {n: v for n, v in one.items() if n in mapper.columns and not isinstance(v, ClauseElement)}
-            _put(core, mapper, instance, {n: v for n, v in given.items() if n not in found_by})
-    if loaded and mapper.version is not None:
-        for key, version in (yield from ask_versions(core, mapper, list(loaded))).items():
-            _put(core, mapper, loaded[key], {mapper.version.name: version})
-    return change_result(None, None, count)
+        if instance is None:
+            continue
+        plain = {n: v for n, v in one.items() if n in mapper.columns and not isinstance(v, ClauseElement)}
+        _put(core, mapper, instance, {n: v for n, v in plain.items() if n not in found_by})
+        if len(plain) == len(one) and not any(name in core.changed_names(instance) for name in one):
+            whole[key] = instance
+    if whole and mapper.version is not None:
+        for key, version in (yield from ask_versions(core, mapper, list(whole))).items():
+            _put(core, mapper, whole[key], {mapper.version.name: version})

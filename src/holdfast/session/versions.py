@@ -7,7 +7,7 @@ needless `StaleDataError`; one that is too new would lose an update.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -94,16 +94,20 @@ def judge_merge(mapper: Mapper, given: Mapping[str, Any], merged: Any) -> None:
         )
 
 
-def followed(mapper: Mapper, held: Mapping[str, Any], values: Mapping[str, Any]) -> Mapping[str, Any]:
+def followed(
+    mapper: Mapper, held: Mapping[str, Any], changed: Container[str], values: Mapping[str, Any]
+) -> Mapping[str, Any]:
     """What a loaded object takes of a row that a statement of its session changed.
 
-    It takes the version only where it is the next of its own: then nobody else changed the row in between.
+    It takes the version only where that is the next of its own, for then nobody else changed the row in between; and not
+    where the statement changed what the object has changed too, and not written.
     """
     version = mapper.version
     if version is None or version.name not in values or version.generate is None:
         return values
     last = held.get(version.name)
-    if last is not None and version.generate(last) == values[version.name]:
+    follows = last is not None and version.generate(last) == values[version.name]
+    if follows and not any(name in changed for name in values):
         return values
     return {name: value for name, value in values.items() if name != version.name}
 
