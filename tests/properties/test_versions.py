@@ -1,18 +1,18 @@
-"""Whatever two sessions read in part or in whole, change, and say in statements: no committed change is lost.
+"""Whatever sessions read in part or in whole, change, and say in statements: no committed change is lost.
 
-Both count up the same item, by the object and by statements.  What is refused is rolled back.  At the end the item
-holds as many as were committed: an object that took a version newer than its values would write an old count.
+All count up the same item, by the object and by statements.  What is refused is rolled back.  At the end the item holds
+as many as were committed: an object that took a version newer than its values would write an old count.
 """
 
 from __future__ import annotations
 
-import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from hypothesis import settings
+import pytest
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from sqlalchemy import text, update
 
 from holdfast import (
@@ -27,8 +27,6 @@ from holdfast import (
 )
 from holdfast.errors import DatabaseBusy, SerializationFailure, StaleDataError, TransactionFailed
 
-WHO = st.integers(0, 1)
-
 
 class Base(DeclarativeBase):
     pass
@@ -42,153 +40,139 @@ class Item(Versioned, Base):
     about: Mapped[int] = mapped_column(default=0, deferred=True)
 
 
-class Versions(RuleBasedStateMachine):
-    """Two sessions on one item; ``hoped`` is what each has done since its last commit."""
+class Counter:
+    """A session on the item; ``hoped`` is what it has counted since its last commit: (quantity, about)."""
 
-    @initialize(autoflush=st.booleans())
-    def begin(self, autoflush: bool) -> None:
-        self.folder = tempfile.TemporaryDirectory()
-        self.db = Database(f"sqlite:///{Path(self.folder.name) / 'test.db'}?timeout=0")
-        self.db.create_all(Base)
-        with self.db.begin() as session:
-            session.add(Item(id=1))
-        self.sessions = [self.db.session(autoflush=autoflush) for _ in range(2)]
-        self.items: list[Any] = [session.get_one(Item, 1) for session in self.sessions]
-        self.hoped = [[0, 0], [0, 0]]
-        self.kept = [0, 0]
+    def __init__(self, db: Database, *, autoflush: bool) -> None:
+        self.db = db
+        self.session: Session = db.session(autoflush=autoflush)
+        self.item = self.session.get_one(Item, 1)
+        self.hoped = (0, 0)
+        self.kept = (0, 0)
 
-    def teardown(self) -> None:
-        for session in getattr(self, "sessions", ()):
-            session.close()
-        if hasattr(self, "db"):
-            self.db.close()
-            self.folder.cleanup()
-
-    def attempt(self, who: int, act: Any, quantity: int = 0, about: int = 0) -> None:
+    def take(self, act: Callable[[Counter], None], counts: tuple[int, int]) -> None:
         """Do something; what is refused takes all with it that was not committed."""
-        session = self.sessions[who]
         try:
-            act(session, self.items[who])
+            act(self)
         except (StaleDataError, DatabaseBusy, SerializationFailure, TransactionFailed):
-            session.rollback()
-            self.hoped[who] = [0, 0]
+            self.rollback()
         else:
-            self.hoped[who][0] += quantity
-            self.hoped[who][1] += about
+            self.hoped = self.hoped[0] + counts[0], self.hoped[1] + counts[1]
 
-    @rule(who=WHO)
-    def count_by_object(self, who: int) -> None:
-        def act(_: Session, item: Item) -> None:
-            item.quantity += 1
+    def commit(self) -> None:
+        self.session.commit()
+        self.kept = self.kept[0] + self.hoped[0], self.kept[1] + self.hoped[1]
+        self.hoped = (0, 0)
 
-        self.attempt(who, act, quantity=1)
+    def rollback(self) -> None:
+        self.session.rollback()
+        self.hoped = (0, 0)
 
-    @rule(who=WHO)
-    def count_what_is_deferred(self, who: int) -> None:
-        def act(_: Session, item: Item) -> None:
-            item.about += 1
+    def count_object(self) -> None:
+        self.item.quantity += 1
 
-        self.attempt(who, act, about=1)
+    def count_deferred(self) -> None:
+        self.item.about += 1
 
-    @rule(who=WHO)
-    def count_by_expression(self, who: int) -> None:
-        """Written at once: an expression in place of a count that is not written would drop it."""
+    def count_expression(self) -> None:
+        self.session.flush()  # or the expression would take the place of a count that is not written
+        self.item.quantity = Item.quantity + 1
+        self.session.flush()
 
-        def act(session: Session, item: Item) -> None:
-            session.flush()
-            item.quantity = Item.quantity + 1
-            session.flush()
+    def count_statement(self) -> None:
+        self.session.execute(update(Item).values(quantity=Item.quantity + 1))
 
-        self.attempt(who, act, quantity=1)
+    def rename_statement(self) -> None:
+        self.session.execute(update(Item).values(name="x"))
 
-    @rule(who=WHO, flushed=st.booleans())
-    def count_by_statement(self, who: int, flushed: bool) -> None:
-        def act(session: Session, _: Item) -> None:
-            if flushed:
-                session.flush()
-            session.execute(update(Item).values(quantity=Item.quantity + 1))
+    def rename_by_key(self) -> None:
+        self.session.execute(update(Item), [{"id": 1, "name": "y"}])
 
-        self.attempt(who, act, quantity=1)
+    def count_by_key(self) -> None:
+        """By a number that is right only where nobody else counted."""
+        self.session.flush()
+        values = {"id": 1, "version": self.item.version, "quantity": self.item.quantity + 1}
+        self.session.execute(update(Item), [values])
 
-    @rule(who=WHO)
-    def rename_by_statement(self, who: int) -> None:
-        self.attempt(who, lambda s, _: s.execute(update(Item).values(name="x")))
+    def read_part(self) -> None:
+        self.session.scalars(select(Item).options(load_only(Item.name))).one()
 
-    @rule(who=WHO)
-    def rename_by_key(self, who: int) -> None:
-        self.attempt(who, lambda s, _: s.execute(update(Item), [{"id": 1, "name": "y"}]))
+    def read_all(self) -> None:
+        self.session.scalars(select(Item)).one()
 
-    @rule(who=WHO)
-    def rename_by_object(self, who: int) -> None:
-        self.attempt(who, lambda _, item: setattr(item, "name", item.name + "z"))
+    def lock(self) -> None:
+        self.session.get_one(Item, 1, with_for_update=True)
 
-    @rule(who=WHO)
-    def read_a_part(self, who: int) -> None:
-        self.attempt(who, lambda s, _: s.scalars(select(Item).options(load_only(Item.name))).one())
+    def refresh(self) -> None:
+        self.session.flush()  # it would drop what is not written
+        self.session.refresh(self.item)
 
-    @rule(who=WHO)
-    def read_all(self, who: int) -> None:
-        self.attempt(who, lambda s, _: s.scalars(select(Item)).one())
+    def refresh_part(self) -> None:
+        self.session.refresh(self.item, ["name"])
 
-    @rule(who=WHO)
-    def lock(self, who: int) -> None:
-        self.attempt(who, lambda s, _: s.get_one(Item, 1, with_for_update=True))
+    def savepoint(self) -> None:
+        with self.session.begin_nested() as savepoint:
+            self.item.quantity += 1
+            self.session.flush()
+            savepoint.rollback()
 
-    @rule(who=WHO)
-    def refresh_a_part(self, who: int) -> None:
-        self.attempt(who, lambda s, item: s.refresh(item, ["name"]))
+    def detach(self) -> None:
+        self.session.expunge(self.item)
+        self.session.add(self.item)
 
-    @rule(who=WHO)
-    def flush(self, who: int) -> None:
-        self.attempt(who, lambda s, _: s.flush())
-
-    @rule(who=WHO)
-    def undo_a_savepoint(self, who: int) -> None:
-        def act(session: Session, item: Item) -> None:
-            with session.begin_nested() as savepoint:
-                item.quantity += 1
-                session.flush()
-                savepoint.rollback()
-
-        self.attempt(who, act)
-
-    @rule(who=WHO)
-    def detach_and_return(self, who: int) -> None:
-        """What is not flushed goes with the object; what is flushed is committed first."""
-
-        def act(session: Session, item: Item) -> None:
-            self._commit(who)
-            session.expunge(item)
-            session.add(item)
-
-        self.attempt(who, act)
-
-    @rule(who=WHO)
-    def commit(self, who: int) -> None:
-        self.attempt(who, lambda *_: self._commit(who))
-
-    def _commit(self, who: int) -> None:
-        self.sessions[who].commit()
-        self.kept = [kept + hoped for kept, hoped in zip(self.kept, self.hoped[who], strict=True)]
-        self.hoped[who] = [0, 0]
-
-    @rule(who=WHO)
-    def rollback(self, who: int) -> None:
-        self.sessions[who].rollback()
-        self.hoped[who] = [0, 0]
-
-    @rule(who=WHO)
-    def refresh_after_rollback(self, who: int) -> None:
-        """After this nobody need be refused for what is past."""
-        self.rollback(who)
-        self.attempt(who, lambda s, item: s.refresh(item))
-
-    @invariant()
-    def nothing_committed_is_lost(self) -> None:
-        with self.db.session() as session:
-            row = session.execute(text("SELECT quantity, about FROM items")).one()
-        assert list(row) == self.kept
+    def somebody_else(self) -> None:
+        """A count that begins and is committed while this one is at work; not if that one writes."""
+        with self.db.begin() as other:
+            other.get_one(Item, 1).quantity += 1
+        self.kept = self.kept[0] + 1, self.kept[1]
 
 
-TestVersions = Versions.TestCase
-TestVersions.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)
+ONE, DEFERRED, NONE = (1, 0), (0, 1), (0, 0)
+ACTS: list[tuple[Callable[[Counter], None], tuple[int, int]]] = [
+    *[(Counter.count_object, ONE)] * 4,
+    *[(Counter.somebody_else, NONE)] * 4,
+    *[(Counter.commit, NONE)] * 4,
+    *[(act, ONE) for act in (Counter.count_expression, Counter.count_statement, Counter.count_by_key)],
+    *[(Counter.count_deferred, DEFERRED)] * 2,
+    *[
+        (act, NONE)
+        for act in (
+            *(Counter.rename_statement, Counter.rename_by_key, Counter.savepoint, Counter.detach),
+            *(Counter.read_part, Counter.read_part, Counter.read_all, Counter.lock),
+            *(Counter.refresh, Counter.refresh_part, Counter.rollback),
+        )
+    ],
+]
+STEPS = st.lists(st.tuples(st.integers(0, 1), st.sampled_from(ACTS)), min_size=4, max_size=14)
+
+
+def lose_nothing(db: Database, steps: Any, *, autoflush: bool) -> None:
+    with db.begin() as session:
+        session.execute(text("DELETE FROM items"))
+        session.add(Item(id=1))
+    counters = [Counter(db, autoflush=autoflush) for _ in range(2)]
+    for who, (act, counts) in steps:
+        counters[who].take(act, counts)
+    for counter in counters:
+        counter.take(Counter.commit, NONE)
+        counter.session.close()
+
+    with db.session() as session:
+        left = session.execute(text("SELECT quantity, about FROM items")).one()
+    assert tuple(left) == tuple(map(sum, zip(*(counter.kept for counter in counters), strict=True)))
+
+
+@pytest.mark.parametrize("autoflush", [True, False])
+def test_no_committed_change_is_lost(tmp_path: Path, autoflush: bool) -> None:
+    with Database(f"sqlite:///{tmp_path / 'test.db'}?timeout=0") as db:
+        db.create_all(Base)
+
+        @settings(max_examples=EXAMPLES, deadline=None)
+        @given(STEPS)
+        def check(steps: Any) -> None:
+            lose_nothing(db, steps, autoflush=autoflush)
+
+        check()
+
+
+EXAMPLES = 300

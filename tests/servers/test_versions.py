@@ -694,3 +694,37 @@ def test_a_version_that_the_server_makes_is_read_back_and_compared(postgresql_ur
                 page.text = "late"
             with pytest.raises(StaleDataError):
                 session.flush()
+
+
+# ---------------------------------------------------------------- updates by key, of one row
+
+
+def test_an_update_by_key_of_one_row_changes_this_row_alone(db: Database, session: Session) -> None:
+    plain = [Plain(id=n, name="a") for n in range(3)]
+    session.add_all(plain)
+    session.commit()
+
+    result = session.execute(update(Plain), [{"id": 1, "name": "b"}])
+    session.commit()
+
+    assert result.rowcount == 1
+    assert rows(db, Plain.id, Plain.name) == [(0, "a"), (1, "b"), (2, "a")]
+    assert [one.name for one in plain] == ["a", "b", "a"]
+
+
+@pytest.mark.parametrize("all_go", [False, True])
+def test_what_is_not_written_goes_with_an_object_and_comes_back(
+    db: Database, session: Session, all_go: bool
+) -> None:
+    (item,) = stock(session, 1)
+    item.quantity -= 1
+    if all_go:
+        session.expunge_all()
+    else:
+        session.expunge(item)
+
+    session.add(item)
+    item.quantity -= 1
+    session.commit()
+
+    assert rows(db, Item.quantity, Item.version) == [(8, 2)]

@@ -328,8 +328,8 @@ class NotSupported(InvalidRequestError):
 
 class LockNotSupported(InvalidRequestError):
     code = "lock-not-supported"
-    happened = "{server} has no row lock with {form}"
-    mend = "Leave {form} out: a plain `.with_for_update()` waits for its turn."
+    happened = "{server} has no row lock with {feature}"
+    mend = "Leave {feature} out: a plain `.with_for_update()` waits for its turn."
 
 
 class StaleDataError(OperationalError):

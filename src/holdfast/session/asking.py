@@ -46,7 +46,7 @@ class Asking(Transactions):
         if self.new or self.dirty or self.deleted or self.read:
             yield from self._autoflush()
         if isinstance(params, (list, tuple)):
-            if len(params) != 1:
+            if len(params) != 1 or statements.updates_by_key(statement, params) is not None:
                 return (yield from statements.execute_list(self, statement, params, options))
             params = params[0]
         if isinstance(statement, str):

@@ -53,7 +53,7 @@ def judge_locks(statement: Any, locks: Locks, *, server: str) -> bool:
     for lock in asked:
         for word, has_it in _needs(lock, locks):
             if not has_it:
-                raise LockNotSupported(form=word, server=server)
+                raise LockNotSupported(feature=word, server=server)
     return bool(asked)
 
 

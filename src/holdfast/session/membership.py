@@ -168,14 +168,21 @@ class Membership(SessionState):
             make_transient(instance)
             return
         self.drop_identity(mapper_of(instance), instance)
-        self.dirty.pop(id(instance), None)
+        self._leave_changed(self.dirty.pop(id(instance), None))
         self.deleted.pop(id(instance), None)
         for frame in self.frames:
             frame.forget(instance)
         instance.__dict__[BATCH] = DETACHED
 
+    def _leave_changed(self, change: Change | None) -> None:
+        """What was not written yet goes with the object, and is written by the session that takes it back."""
+        if change is not None and change.originals:
+            change.instance.__dict__[CHANGED] = change.originals
+
     def expunge_all(self) -> None:
         """Let all objects go."""
+        for change in self.dirty.values():
+            self._leave_changed(change)
         for instance in list(self.new.values()):
             make_transient(instance)
         for identity in self.identities.values():

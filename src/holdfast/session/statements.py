@@ -113,7 +113,7 @@ def execute_list(
     yield from core.ensure_transaction()
     if getattr(statement, "_returning", ()):
         return (yield from _returning_list(core, statement, params, options))
-    mapper = _updates_by_key(statement, params)
+    mapper = updates_by_key(statement, params)
     if mapper is not None:
         return (yield from _update_by_key(core, statement, mapper, params))
     count = yield from _send_list(core, statement, params)
@@ -123,7 +123,8 @@ def execute_list(
 
 def _send_list(core: Asking, statement: Any, params: Parameters, *, exact: bool = False) -> Operation[int]:
     """One batch for each run of sets that have the same names and make the same SQL; ``exact``: rows are counted."""
-    send = execute_each if exact and not core.backend.capabilities.counts_many else execute_many
+    one_by_one = len(params) == 1 or (exact and not core.backend.capabilities.counts_many)
+    send = execute_each if one_by_one else execute_many
     core.frame.wrote = True
     counts = []
     for _, group in groupby(params, key=frozenset):
@@ -190,7 +191,7 @@ def _returning_one_by_one(
 # ---------------------------------------------------------------- updates by key
 
 
-def _updates_by_key(statement: Any, params: Parameters) -> Mapper | None:
+def updates_by_key(statement: Any, params: Parameters) -> Mapper | None:
     """``execute(update(User), [{"id": 1, "name": ...}, ...])``: the key says which row, the rest what changes."""
     if not isinstance(statement, Update) or statement._where_criteria:
         return None
