@@ -28,7 +28,6 @@ from holdfast import (
 )
 from holdfast.errors import DatabaseBusy, SerializationFailure, StaleDataError, TransactionFailed
 
-
 EXAMPLES = 5000 if os.environ.get("HOLDFAST_NIGHTLY") else 250
 
 
@@ -180,5 +179,3 @@ def test_no_committed_change_is_lost(tmp_path: Path, autoflush: bool) -> None:
             lose_nothing(db, steps, autoflush=autoflush)
 
         check()
-
-

@@ -185,7 +185,7 @@ class Asking(Transactions):
         if ident is None:
             return None  # an optional foreign key that is empty
         key = _key_of(mapper, ident)
-        lock = lock_options(lock)
+        lock = None if lock is None else lock_options(lock)  # a call less on a hot path
         if not refresh and lock is None:
             member = self.identity(mapper).get(key)
             found = None if member is None or options else member()
