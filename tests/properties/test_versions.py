@@ -120,9 +120,7 @@ class Counter:
             savepoint.rollback()
 
     def detach(self) -> None:
-        """What is not written comes back; a rollback cannot reach an object that has left, so commit before."""
-        if self.session.in_transaction():
-            self.commit()
+        """What is not written comes back; what is undone later is undone for an object that has left, too."""
         self.session.expunge(self.item)
         self.session.add(self.item)
 

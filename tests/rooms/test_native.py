@@ -250,3 +250,55 @@ def test_where_there_is_a_compiler_the_loops_are_compiled() -> None:
         pytest.skip("only CI promises a compiler")
 
     assert native.COMPILED
+
+
+def test_a_setattr_that_a_mixin_brings_is_not_passed_over() -> None:
+    class Base(DeclarativeBase):
+        pass
+
+    class Loud:
+        def __setattr__(self, name: str, value: Any) -> None:
+            said.append(name)
+            super().__setattr__(name, value)
+
+    class User(Loud, Base):
+        __tablename__ = "users"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        name: Mapped[str]
+
+    said: list[str] = []
+    with Database("sqlite://") as db:
+        db.create_all(Base)
+        with db.begin() as session:
+            session.add(User(name="a"))
+        with db.begin() as session:
+            session.get_one(User, 1).name = "b"
+        with db.session() as session:
+            assert session.get_one(User, 1).name == "b"
+
+    assert said == ["name"]
+
+
+@compiled
+def test_lists_may_change_while_they_are_walked() -> None:
+    rows: list[Any] = [(n, str(n)) for n in range(50)]
+
+    class Thing:
+        pass
+
+    class Key:
+        def __hash__(self) -> int:
+            keys.clear()
+            return 1
+
+    def empty_the_rows(value: Any) -> Any:
+        rows.clear()
+        gc.collect()
+        return value
+
+    keys = [Key() for _ in range(50)]
+
+    made, _, _ = native.make_objects(Thing, rows, ("a", "b"), (None, empty_the_rows), "_batch", None, 0)
+
+    assert [one.a for one in made] == list(range(50))
+    assert sum(map(len, native.group(keys, list(range(50))).values())) == 50

@@ -6,6 +6,7 @@ import pickle
 import threading
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import nullcontext
 from typing import Any
 
 import psycopg
@@ -728,3 +729,123 @@ def test_what_is_not_written_goes_with_an_object_and_comes_back(
     session.commit()
 
     assert rows(db, Item.quantity, Item.version) == [(8, 2)]
+
+
+# ---------------------------------------------------------------- objects that left a transaction that was undone
+
+
+@pytest.fixture
+def stocked(db: Database) -> Database:
+    with db.session() as session:
+        stock(session, 1)
+    return db
+
+
+@pytest.mark.parametrize("back", ["same session", "another session"])
+@pytest.mark.parametrize("way", ["expunge", "expunge_all"])
+def test_an_undone_version_matches_nobody_elses(stocked: Database, way: str, back: str) -> None:
+    with stocked.session() as session:
+        item = session.get_one(Item, 1)
+        quantity = item.quantity
+        item.quantity += 10
+        session.flush()
+        session.expunge(item) if way == "expunge" else session.expunge_all()
+        session.rollback()
+        with stocked.begin() as other:
+            other.get_one(Item, 1).quantity += 1
+
+        with stocked.session() if back == "another session" else nullcontext(session) as again:
+            again.add(item)
+            item.quantity += 5
+            with pytest.raises(StaleDataError):
+                again.flush()
+            again.rollback()
+
+    with stocked.session() as session:
+        assert session.get_one(Item, 1).quantity == quantity + 1
+
+
+def test_an_object_that_left_and_came_back_is_undone_as_others_are(stocked: Database) -> None:
+    with stocked.session() as session:
+        item = session.get_one(Item, 1)
+        before = (item.quantity, item.version)
+        item.quantity += 10
+        session.flush()
+        session.expunge(item)
+        session.add(item)
+        session.rollback()
+
+        assert (item.quantity, item.version) == before
+        item.quantity += 1
+        session.commit()
+
+    with stocked.session() as session:
+        assert session.get_one(Item, 1).quantity == before[0] + 1
+
+
+def test_what_was_changed_after_it_left_is_still_a_change(stocked: Database) -> None:
+    with stocked.session() as session:
+        item = session.get_one(Item, 1)
+        item.quantity += 10
+        session.flush()
+        session.expunge(item)
+        item.quantity = 77
+        session.rollback()
+        assert item.quantity == 77
+
+        session.add(item)
+        session.commit()
+
+    with stocked.session() as session:
+        assert session.get_one(Item, 1).quantity == 77
+
+
+def test_a_savepoint_undoes_what_left_within_it(stocked: Database) -> None:
+    with stocked.begin() as session:
+        item = session.get_one(Item, 1)
+        first = item.version
+        item.quantity += 1
+        session.flush()
+        with session.begin_nested() as savepoint:
+            item.quantity += 1
+            session.flush()
+            session.expunge(item)
+            savepoint.rollback()
+        assert item.version == first + 1
+
+    assert item.version == first + 1
+
+
+def test_an_object_whose_insert_was_undone_after_it_left_is_new_again(stocked: Database) -> None:
+    with stocked.session() as session:
+        item = Item(id=99, name="new", quantity=1)
+        session.add(item)
+        session.flush()
+        session.expunge(item)
+        session.rollback()
+
+        session.add(item)
+        assert item in session.new
+        session.commit()
+
+    with stocked.session() as session:
+        assert session.get_one(Item, 99).quantity == 1
+
+
+def test_a_session_that_closes_without_a_commit_leaves_no_undone_version(stocked: Database) -> None:
+    with stocked.session() as session:
+        item = session.get_one(Item, 1)
+        quantity = item.quantity
+        item.quantity += 10
+        session.flush()
+    with stocked.begin() as other:
+        other.get_one(Item, 1).quantity += 1
+
+    with stocked.session() as again:
+        again.add(item)
+        item.quantity += 5
+        with pytest.raises(StaleDataError):
+            again.flush()
+
+    with stocked.session() as session:
+        assert session.get_one(Item, 1).quantity == quantity + 1

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlencode
 
 import asyncpg
@@ -25,6 +25,7 @@ from holdfast.drivers.values import blame, blame_naive
 from holdfast.errors import BadUrl, HoldfastError, PoolerDetected
 from holdfast.steps import Answer
 
+T = TypeVar("T")
 _COUNT = re.compile(r"(\d+)$")
 # In the DSN asyncpg reads libpq's names for TLS itself; the rest are arguments of its connect().
 _DSN_NAMES = frozenset(
@@ -122,29 +123,20 @@ class AsyncpgSharedConnection(AsyncpgConnection):
     __slots__ = ()
 
     async def fetch(self, sql: str, params: Sequence[Any], binary: bool) -> Sequence[Sequence[Any]]:
-        try:
-            return await self._fetch(sql, *params)  # type: ignore[no-any-return]
-        except Exception as error:
-            await self._end_exchange(error)
-            raise
+        return await self._whole(super().fetch(sql, params, binary))
 
     async def execute(self, sql: str, params: Sequence[Any]) -> int:
-        try:
-            return await super().execute(sql, params)
-        except Exception as error:
-            await self._end_exchange(error)
-            raise
+        return await self._whole(super().execute(sql, params))
 
     async def execute_many(self, sql: str, params: Sequence[Sequence[Any]]) -> int:
-        try:
-            return await super().execute_many(sql, params)
-        except Exception as error:
-            await self._end_exchange(error)
-            raise
+        return await self._whole(super().execute_many(sql, params))
 
     async def run(self, sql: str, params: Sequence[Any]) -> Answer:
+        return await self._whole(super().run(sql, params))
+
+    async def _whole(self, exchange: Awaitable[T]) -> T:
         try:
-            return await super().run(sql, params)
+            return await exchange
         except Exception as error:
             await self._end_exchange(error)
             raise

@@ -33,7 +33,8 @@ def install(mapper: Mapper) -> None:
         mapper.setters[name] = _collection_setter(relation) if relation.uselist else _target_setter(relation)
     mapper.collections = tuple(name for name, relation in mapper.relations.items() if relation.uselist)
     mapper.class_.__setters__ = mapper.setters
-    if "__setattr__" not in vars(mapper.class_):
+    theirs: Any = mapper.class_.__setattr__
+    if theirs is Tracked.__setattr__:
         plain = frozenset(mapper.columns) - mapper.mutable
         quick: Any = AttributeSetter(plain, _attribute_setter(mapper), BATCH, MISSING)
         type.__setattr__(mapper.class_, "__setattr__", quick)

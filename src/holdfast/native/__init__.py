@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 from importlib import import_module
+from typing import Any
 
 from holdfast.native.pure import (
     AttributeSetter,
@@ -30,38 +31,16 @@ from holdfast.native.pure import (
     values_at,
 )
 
-LOOPS = (
-    "AttributeSetter",
-    "Initializer",
-    "array_blobs",
-    "array_bools",
-    "array_floats",
-    "array_ints",
-    "array_longs",
-    "array_moments",
-    "array_texts",
-    "changed",
-    "group",
-    "kinds",
-    "make_objects",
-    "settle",
-    "take",
-    "text_facts",
-    "values_at",
-)
-
-COMPILED = False
-"""Whether the loops are compiled."""
-
+_compiled: Any = None
 if not os.environ.get("HOLDFAST_PURE"):
     with suppress(ImportError):
-        compiled = import_module("holdfast.native._speedups")
-        globals().update({name: getattr(compiled, name) for name in LOOPS})
-        COMPILED = True
+        _compiled = import_module("holdfast.native._speedups")
+
+COMPILED = _compiled is not None
+"""Whether the loops are compiled."""
 
 __all__ = [
     "COMPILED",
-    "LOOPS",
     "AttributeSetter",
     "Initializer",
     "array_blobs",
@@ -80,3 +59,6 @@ __all__ = [
     "text_facts",
     "values_at",
 ]
+
+if COMPILED:
+    globals().update({name: getattr(_compiled, name) for name in __all__ if name != "COMPILED"})

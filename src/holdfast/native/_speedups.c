@@ -13,6 +13,17 @@
 
 static PyObject *str_session, *str_flushing, *str_dirty, *str_originals, *str_note_change, *str_utcoffset, *empty;
 
+/* What is walked while a user's code may run (a processor, a comparison, a hash) is copied first: the code may change
+ * the list, and a borrowed element would be gone. */
+static PyObject *
+snapshot(PyObject *given, const char *doc)
+{
+    PyObject *copied = PySequence_Tuple(given);
+    if (copied == NULL && PyErr_ExceptionMatches(PyExc_TypeError))
+        PyErr_SetString(PyExc_TypeError, doc);
+    return copied;
+}
+
 /* ------------------------------------------------------------------------------------ rows to objects */
 
 /* The value at a place of a row: a new reference.  Rows are tuples, or asyncpg's records. */
@@ -92,16 +103,16 @@ make_objects(PyObject *self, PyObject *const *args, Py_ssize_t count)
     Py_ssize_t key_place = PyLong_AsSsize_t(args[6]);
     if (key_place == -1 && PyErr_Occurred())
         return NULL;
-    PyObject *rows = PySequence_Fast(args[1], "rows must be a sequence");
+    PyObject *rows = snapshot(args[1], make_objects_doc);
     if (rows == NULL)
         return NULL;
-    Py_ssize_t size = PySequence_Fast_GET_SIZE(rows);
+    Py_ssize_t size = PyTuple_GET_SIZE(rows);
     PyObject *objects = PyList_New(size), *references = PyList_New(size), *by_key = PyDict_New();
     if (objects == NULL || references == NULL || by_key == NULL)
         goto failed;
     for (Py_ssize_t place = 0; place < size; place++) {
         PyObject *key = NULL;
-        PyObject *made = make_one(cls, PySequence_Fast_GET_ITEM(rows, place), args[2], args[3], args[4],
+        PyObject *made = make_one(cls, PyTuple_GET_ITEM(rows, place), args[2], args[3], args[4],
                                   args[5], key_place, &key);
         if (made == NULL) {
             Py_XDECREF(key);
@@ -147,13 +158,13 @@ values_at(PyObject *self, PyObject *const *args, Py_ssize_t count)
     Py_ssize_t place = PyLong_AsSsize_t(args[1]);
     if (place == -1 && PyErr_Occurred())
         return NULL;
-    PyObject *rows = PySequence_Fast(args[0], "rows must be a sequence");
+    PyObject *rows = snapshot(args[0], values_at_doc);
     if (rows == NULL)
         return NULL;
-    Py_ssize_t size = PySequence_Fast_GET_SIZE(rows);
+    Py_ssize_t size = PyTuple_GET_SIZE(rows);
     PyObject *out = PyList_New(size);
     for (Py_ssize_t n = 0; out != NULL && n < size; n++) {
-        PyObject *value = value_at(PySequence_Fast_GET_ITEM(rows, n), place);
+        PyObject *value = value_at(PyTuple_GET_ITEM(rows, n), place);
         if (value != NULL && args[2] != Py_None) {
             PyObject *processed = PyObject_CallOneArg(args[2], value);
             Py_SETREF(value, processed);
@@ -167,6 +178,19 @@ values_at(PyObject *self, PyObject *const *args, Py_ssize_t count)
     return out;
 }
 
+static int
+put_in_group(PyObject *groups, PyObject *key, PyObject *one)
+{
+    PyObject *members = PyDict_GetItemWithError(groups, key);
+    if (members != NULL)
+        return PyList_Append(members, one);
+    if (PyErr_Occurred() || (members = PyList_New(0)) == NULL)
+        return -1;
+    int failed = PyList_Append(members, one) < 0 || PyDict_SetItem(groups, key, members) < 0;
+    Py_DECREF(members);
+    return failed ? -1 : 0;
+}
+
 PyDoc_STRVAR(group_doc, "group(keys, objects) -> {key: [object, ...]}");
 
 static PyObject *
@@ -177,19 +201,14 @@ group(PyObject *self, PyObject *const *args, Py_ssize_t count)
         PyErr_SetString(PyExc_ValueError, "two lists are wanted, of one length");
         return NULL;
     }
-    PyObject *found = PyDict_New();
-    for (Py_ssize_t n = 0; found != NULL && n < PyList_GET_SIZE(args[1]); n++) {
-        PyObject *key = PyList_GET_ITEM(args[0], n);
-        PyObject *members = PyDict_GetItemWithError(found, key);
-        int failed = members == NULL && PyErr_Occurred();
-        if (!failed && members == NULL) {
-            members = PyList_New(0);
-            failed = members == NULL || PyDict_SetItem(found, key, members) < 0;
-            Py_XDECREF(members); /* the dict keeps it */
-        }
-        if (failed || PyList_Append(members, PyList_GET_ITEM(args[1], n)) < 0)
+    PyObject *keys = PyList_AsTuple(args[0]), *objects = PyList_AsTuple(args[1]);
+    PyObject *found = keys == NULL || objects == NULL ? NULL : PyDict_New();
+    for (Py_ssize_t n = 0; found != NULL && n < PyTuple_GET_SIZE(objects); n++) {
+        if (put_in_group(found, PyTuple_GET_ITEM(keys, n), PyTuple_GET_ITEM(objects, n)) < 0)
             Py_CLEAR(found);
     }
+    Py_XDECREF(keys);
+    Py_XDECREF(objects);
     return found;
 }
 
@@ -320,9 +339,12 @@ differs(PyObject *before, PyObject *now, PyObject *missing, PyObject *expression
 static PyObject *
 changed_names(PyObject *originals, PyObject *held, PyObject *columns, PyObject *missing, PyObject *expression)
 {
+    PyObject *copied = PyDict_Copy(originals);
+    if (copied == NULL)
+        return NULL;
     PyObject *names = PyList_New(0), *name, *before;
     Py_ssize_t place = 0;
-    while (names != NULL && PyDict_Next(originals, &place, &name, &before)) {
+    while (names != NULL && PyDict_Next(copied, &place, &name, &before)) {
         int known = PyDict_Contains(columns, name);
         PyObject *now = known > 0 ? PyDict_GetItemWithError(held, name) : NULL;
         if (known < 0 || (now == NULL && PyErr_Occurred())) {
@@ -331,14 +353,17 @@ changed_names(PyObject *originals, PyObject *held, PyObject *columns, PyObject *
         }
         if (now == NULL)
             continue;
-        Py_INCREF(before); /* a comparison may run anybody's code */
+        Py_INCREF(name);
+        Py_INCREF(before);
         Py_INCREF(now);
         int changed = differs(before, now, missing, expression);
-        Py_DECREF(before);
-        Py_DECREF(now);
         if (changed < 0 || (changed && PyList_Append(names, name) < 0))
             Py_CLEAR(names);
+        Py_DECREF(name);
+        Py_DECREF(before);
+        Py_DECREF(now);
     }
+    Py_DECREF(copied);
     if (names == NULL)
         return NULL;
     PyObject *out = PyList_AsTuple(names);
@@ -355,10 +380,11 @@ changed(PyObject *self, PyObject *const *args, Py_ssize_t count)
         PyErr_SetString(PyExc_TypeError, changed_doc);
         return NULL;
     }
-    PyObject *found = PyDict_New();
-    for (Py_ssize_t n = 0; found != NULL && n < PyList_GET_SIZE(args[0]); n++) {
-        PyObject *instance = PyList_GET_ITEM(args[0], n);
-        PyObject *originals = NULL, *held = NULL, *names = NULL, *members = NULL;
+    PyObject *instances = PyList_AsTuple(args[0]);
+    PyObject *found = instances == NULL ? NULL : PyDict_New();
+    for (Py_ssize_t n = 0; found != NULL && n < PyTuple_GET_SIZE(instances); n++) {
+        PyObject *instance = PyTuple_GET_ITEM(instances, n);
+        PyObject *originals = NULL, *held = NULL, *names = NULL;
         PyObject *number = PyLong_FromVoidPtr(instance);
         PyObject *change = number == NULL ? NULL : PyDict_GetItemWithError(args[1], number);
         Py_XDECREF(number);
@@ -370,16 +396,8 @@ changed(PyObject *self, PyObject *const *args, Py_ssize_t count)
         int failed = (originals = PyObject_GetAttr(change, str_originals)) == NULL
                      || !PyDict_Check(originals) || (held = PyObject_GenericGetDict(instance, NULL)) == NULL
                      || (names = changed_names(originals, held, args[2], args[3], args[4])) == NULL;
-        if (!failed && PyTuple_GET_SIZE(names)) {
-            members = PyDict_GetItemWithError(found, names);
-            failed = members == NULL && PyErr_Occurred();
-            if (!failed && members == NULL) {
-                members = PyList_New(0);
-                failed = members == NULL || PyDict_SetItem(found, names, members) < 0;
-                Py_XDECREF(members); /* the dict keeps it */
-            }
-            failed = failed || PyList_Append(members, instance) < 0;
-        }
+        if (!failed && PyTuple_GET_SIZE(names))
+            failed = put_in_group(found, names, instance) < 0;
         Py_XDECREF(originals);
         Py_XDECREF(held);
         Py_XDECREF(names);
@@ -389,6 +407,7 @@ changed(PyObject *self, PyObject *const *args, Py_ssize_t count)
             Py_CLEAR(found);
         }
     }
+    Py_XDECREF(instances);
     return found;
 }
 
@@ -579,10 +598,10 @@ build_array(PyObject *const *args, Py_ssize_t count, Put put)
     unsigned long element = PyLong_AsUnsignedLong(args[1]);
     if (element == (unsigned long)-1 && PyErr_Occurred())
         return NULL;
-    PyObject *values = PySequence_Fast(args[0], "values must be a sequence");
+    PyObject *values = snapshot(args[0], "values must be a sequence");
     if (values == NULL)
         return NULL;
-    Py_ssize_t size = PySequence_Fast_GET_SIZE(values);
+    Py_ssize_t size = PyTuple_GET_SIZE(values);
     Writer out = {PyBytes_FromStringAndSize(NULL, 20 + size * 12), 0};
     if (out.bytes == NULL)
         goto failed;
@@ -594,7 +613,7 @@ build_array(PyObject *const *args, Py_ssize_t count, Put put)
         put_32(&out, 1);
     }
     for (Py_ssize_t n = 0; n < size; n++) {
-        PyObject *value = PySequence_Fast_GET_ITEM(values, n);
+        PyObject *value = PyTuple_GET_ITEM(values, n);
         if (value == Py_None) {
             if (reserve(&out, 4) < 0)
                 goto failed;

@@ -9,7 +9,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from holdfast.model import BATCH, MISSING, RAW, Batch, InstrumentedList, InstrumentedSet
+from holdfast.model import (
+    BATCH,
+    CHANGED,
+    DETACHED,
+    MISSING,
+    RAW,
+    Batch,
+    InstrumentedList,
+    InstrumentedSet,
+)
 
 GONE = Batch(None, None)
 """The batch of objects whose rows were deleted."""
@@ -41,7 +50,7 @@ class Change:
 class Frame:
     """What a transaction or savepoint did to objects; ``name`` is the savepoint's."""
 
-    __slots__ = ("added", "deleted", "fresh", "inserted", "loaded", "name", "named", "saved", "wrote")
+    __slots__ = ("added", "deleted", "fresh", "inserted", "left", "loaded", "name", "named", "saved", "wrote")
 
     def __init__(self, name: str | None = None) -> None:
         self.name = name
@@ -51,6 +60,7 @@ class Frame:
         self.added: dict[int, Any] = {}
         self.inserted: dict[int, Any] = {}
         self.deleted: dict[int, Any] = {}
+        self.left: dict[int, tuple[Any, dict[str, Any] | None]] = {}  # versioned ones that left the session
         self.loaded: list[tuple[Any, str]] = []
         self.wrote = False
 
@@ -108,15 +118,28 @@ class Frame:
         return True
 
     def forget(self, instance: Any) -> None:
-        """The object left the session: a rollback is none of its business."""
+        """The object left the session: a rollback is none of its business, unless it has a version."""
+        self._note_left(instance)
         for kept in (self.saved, self.fresh, self.named, self.added, self.inserted, self.deleted):
             kept.pop(id(instance), None)
 
     def forget_all(self) -> None:
         """All objects left the session."""
+        for instance in [*(one for one, _, _ in self.saved.values()), *self.fresh.values()]:
+            self._note_left(instance)
         for kept in (self.saved, self.fresh, self.named, self.added, self.inserted, self.deleted):
             kept.clear()
         self.loaded.clear()
+
+    def _note_left(self, instance: Any) -> None:
+        """A version that a rollback undoes must not stay, or it may match the one of somebody else's change."""
+        key = id(instance)
+        if instance.__mapper__.version is None or key in self.left:
+            return
+        if key in self.inserted:
+            self.left[key] = (instance, None)
+        elif key in self.saved:
+            self.left[key] = (instance, self.saved[key][1])
 
     def restore(self) -> None:
         """Give all objects back the values that were kept."""
@@ -134,6 +157,8 @@ class Frame:
                 forget_copy(instance, name[len(RAW) :])
         for instance, name in self.loaded:
             instance.__dict__.pop(name, None)
+        for instance, before in self.left.values():
+            _take_back(instance, before)
 
     def merge_into(self, outer: Frame) -> None:
         """A released savepoint: the outer frame now answers for what it did."""
@@ -145,8 +170,27 @@ class Frame:
         outer.added.update(self.added)
         outer.inserted.update(self.inserted)
         outer.deleted.update(self.deleted)
+        for key, left in self.left.items():
+            outer.left.setdefault(key, left)
         outer.loaded += self.loaded
         outer.wrote = outer.wrote or self.wrote
+
+
+def _take_back(instance: Any, before: dict[str, Any] | None) -> None:
+    """Give an object that left the values its row has again; what was changed since then stays, and is a change."""
+    held, detached = instance.__dict__, instance.__dict__.get(BATCH) is DETACHED
+    if before is None:  # its row is gone
+        held.pop(BATCH if detached else instance.__mapper__.version.name, None)
+        return
+    later = held.get(CHANGED, {}) if detached else {}
+    for name in instance.__mapper__.columns:
+        for key in (name, RAW + name):
+            if name in later:
+                continue
+            if key in before:
+                held[key] = before[key]
+            else:
+                held.pop(key, None)
 
 
 def _refill(collection: Any, items: list[Any]) -> None:

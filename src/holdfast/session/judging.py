@@ -54,8 +54,9 @@ def judge_changed(core: SessionCore, mapper: Mapper, instances: list[Any]) -> Ch
     shape: Shape = shape_of(mapper, core.backend)
     changes = by_changes(core, shape, instances)
     for names, group in changes.items():
+        held = [one.__dict__ for one in group]
         for name in names:
-            shape.validate(name, plain_values(take([one.__dict__ for one in group], name)))
+            shape.validate(name, plain_values(take(held, name)))
     return changes
 
 

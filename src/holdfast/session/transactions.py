@@ -124,10 +124,14 @@ class Transactions(Membership):
             if self.in_transaction:
                 yield from self._end_lost("ROLLBACK")
         finally:
-            while self.frames:
-                self._restore(self.frames.pop())
-            self._forget_unflushed()
+            self._undo()
             self._end()
+
+    def _undo(self) -> None:
+        """Give objects back what they were before the transaction."""
+        while self.frames:
+            self._restore(self.frames.pop())
+        self._forget_unflushed()
 
     def _end(self) -> None:
         self.in_transaction = self.failed = self.lost = False
@@ -226,6 +230,8 @@ class Transactions(Membership):
             if self.in_transaction:
                 yield from self._end_lost("ROLLBACK")
         finally:
+            if any(frame.wrote for frame in self.frames):
+                self._undo()
             self.finish()
 
     def finish(self) -> None:
