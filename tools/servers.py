@@ -179,7 +179,7 @@ def _pgbouncer_prepare(place: Place) -> list[list[str]]:
         "listen_addr": "127.0.0.1",
         "listen_port": str(place.port),
         "unix_socket_dir": "",
-        "auth_type": "scram-sha-256" if password else "any",
+        "auth_type": "scram-sha-256" if password else "trust",
         "auth_file": str(users),
         "pool_mode": "transaction",
         "default_pool_size": str(BOUNCED),
