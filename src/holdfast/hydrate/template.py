@@ -35,6 +35,7 @@ from holdfast.native import COMPILED, make_objects
 from holdfast.plan import ColumnSlot, EntitySlot, JoinSlot, Plan
 
 from .meet import meet, start_collection
+from .siblings import new_siblings
 
 RowFunction = Callable[[Any, Any, bool], list[Any]]
 
@@ -43,23 +44,23 @@ MANY = 200
 
 
 def hydrate(plan: Plan, rows: Any, session: Any, refresh: bool) -> list[Any]:
-    """Make objects of rows; a long list of rows is used up.
+    """Make objects of rows; a list of rows is used up, so that the garbage collector need not look at it.
 
-    A thousand new objects would make the collector look at them six times while they are being made, and find
-    nothing: a quarter of the time.  So it waits, which is a switch of the whole process and only thrown for this loop;
-    and then it need not look at the rows, either.
+    A thousand new objects would make the collector look at the rows and at what is made of them while they are being
+    made, and find nothing.  So it waits, which is a switch of the whole process and only thrown for this loop.
     """
     make: RowFunction = plan.hydrate or row_function(plan)
-    if len(rows) < MANY or not gc.isenabled():
-        return make(rows, session, refresh)
-    gc.disable()
+    waits = len(rows) >= MANY and gc.isenabled()
+    if waits:
+        gc.disable()
     try:
         made = make(rows, session, refresh)
         if type(rows) is list:
             rows.clear()
         return made
     finally:
-        gc.enable()
+        if waits:
+            gc.enable()
 
 
 def row_function(plan: Plan) -> RowFunction:
@@ -125,21 +126,23 @@ class _Writer:
         return [
             "if not i0 and len(rows) > 1:",
             *("    " + line for line in make),
-            "    if len(found) == len(made):",
-            "        i0.update(found); b0.members = members",
-            "        return made",
             "    # the same object twice: the long way",
         ]
 
     def _made_at_once(self, slot: EntitySlot, key: int) -> list[str]:
         processors = tuple(slot.processors)
         self.names.update(
+            new_siblings=new_siblings,
             make_objects=make_objects,
             stored=tuple([_stored(slot, name) for name in slot.names]),
             processors=processors if any(processors) else None,
         )
         return [
-            f"made, members, found = make_objects(class0, rows, stored, processors, {BATCH!r}, b0, {key})",
+            "members = new_siblings()",
+            f"made = make_objects(class0, rows, stored, processors, {BATCH!r}, b0, {key}, members, i0)",
+            "if made is not None:",
+            "    b0.members = members",
+            "    return made",
         ]
 
     def _made_in_loop(self, slot: EntitySlot, keys: list[int], variables: str) -> list[str]:
@@ -150,6 +153,9 @@ class _Writer:
             *("    " + line for line in self._made(0, slot, keys)[1:]),
             "members = list(map(ref, made))",
             "found = dict(zip(map(key_of, rows), members))",
+            "if len(found) == len(made):",
+            "    i0.update(found); b0.members = members",
+            "    return made",
         ]
 
     def _emit_once(self, results: list[str], row: str) -> None:

@@ -4,7 +4,7 @@ from .attributes import ColumnAttribute, RelationAttribute
 from .base import DeclarativeBase
 from .batch import BATCH, CHANGED, DETACHED, MISSING, RAW, Batch, note_detached
 from .columns import InstrumentedAttribute, Mapped, MappedColumn, mapped_column
-from .comparing import EntityColumn, form_of
+from .comparing import EntityColumn, form_of, order_form_of
 from .joins import foreign, join_condition, remote
 from .later import (
     DynamicMapped,
@@ -92,6 +92,7 @@ __all__ = [
     "mapper_of",
     "mapper_of_entity",
     "note_detached",
+    "order_form_of",
     "query_expression",
     "read_missing",
     "registry",

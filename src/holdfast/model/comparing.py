@@ -17,7 +17,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Column
-from sqlalchemy.sql.elements import BinaryExpression, BindParameter, _anonymous_label
+from sqlalchemy.sql.elements import BinaryExpression, BindParameter, UnaryExpression, _anonymous_label
 
 FORM = "holdfast_form"
 PLAIN = frozenset({int, str, float, bytes, uuid.UUID, decimal.Decimal, dt.datetime, dt.date})
@@ -97,6 +97,15 @@ class EntityColumn(Column[Any]):
         __ge__ = _comparison("__ge__")
 
     __hash__ = Column.__hash__
+
+
+def order_form_of(expression: Any) -> tuple[Any, ...] | None:
+    """The form of a column to order by, ascending or descending; None for any other expression."""
+    if type(expression) is EntityColumn:
+        return (expression,)
+    if type(expression) is UnaryExpression and type(expression.element) is EntityColumn and not expression.operator:
+        return (expression.element, expression.modifier)
+    return None
 
 
 def form_of(expression: Any) -> Form | None:

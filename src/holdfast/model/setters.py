@@ -36,7 +36,7 @@ def install(mapper: Mapper) -> None:
     theirs: Any = mapper.class_.__setattr__
     if theirs is Tracked.__setattr__:
         plain = frozenset(mapper.columns) - mapper.mutable
-        quick: Any = AttributeSetter(plain, _attribute_setter(mapper), BATCH, MISSING)
+        quick: Any = AttributeSetter(plain, _attribute_setter(mapper), BATCH, MISSING, mapper.collections)
         type.__setattr__(mapper.class_, "__setattr__", quick)
     inherited: Any = mapper.class_.__init__
     if inherited is Tracked.__init__:

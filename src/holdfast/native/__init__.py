@@ -28,7 +28,9 @@ from holdfast.native.pure import (
     settle,
     take,
     text_facts,
+    track,
     values_at,
+    values_of,
 )
 
 _compiled: Any = None
@@ -57,7 +59,9 @@ __all__ = [
     "settle",
     "take",
     "text_facts",
+    "track",
     "values_at",
+    "values_of",
 ]
 
 if COMPILED:

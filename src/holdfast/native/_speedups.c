@@ -11,7 +11,20 @@
 #include <stdint.h>
 #include <string.h>
 
-static PyObject *str_session, *str_flushing, *str_dirty, *str_originals, *str_note_change, *str_utcoffset, *empty;
+static PyObject *empty;
+static PyObject *str_session;
+static PyObject *str_flushing;
+static PyObject *str_dirty;
+static PyObject *str_originals;
+static PyObject *str_note_change;
+static PyObject *str_utcoffset;
+static PyObject *str_saved;
+static PyObject *str_frames;
+static PyObject *str_named;
+static PyObject *str_closed;
+static PyObject *str_pending;
+static PyObject *str_change_kind;
+static PyObject *str_instance;
 
 /* What is walked while a user's code may run (a processor, a comparison, a hash) is copied first: the code may change
  * the list, and a borrowed element would be gone. */
@@ -87,19 +100,52 @@ failed:
     return NULL;
 }
 
+/* Let the garbage collector not look into something that can be in no ring. */
+static inline void
+hide(PyObject *one)
+{
+    if (PyObject_GC_IsTracked(one))
+        PyObject_GC_UnTrack(one);
+}
+
+/* One object, its weak reference and its place in the identity map.
+ *
+ * The object is not shown to the garbage collector yet (see hydrate/siblings.py, which does it).  Its reference is
+ * never shown: one without a callback holds nothing, so it can be in no ring.
+ */
+static int
+put_one(PyObject *made, PyObject *key, Py_ssize_t place, PyObject *objects, PyObject *members, PyObject *identity)
+{
+    PyList_SET_ITEM(objects, place, made);
+    if (key == NULL) {
+        PyErr_SetString(PyExc_IndexError, "key_place is beyond the row");
+        return -1;
+    }
+    hide(made);
+    PyObject *reference = PyWeakref_NewRef(made, NULL);
+    if (reference == NULL)
+        return -1;
+    hide(reference);
+    int failed = PyList_Append(members, reference) < 0 || PyDict_SetItem(identity, key, reference) < 0;
+    Py_DECREF(reference);
+    return failed ? -1 : 0;
+}
+
 PyDoc_STRVAR(make_objects_doc,
-"make_objects(cls, rows, names, processors, batch_name, batch, key_place) -> (objects, references, by_key)");
+"make_objects(cls, rows, names, processors, batch_name, batch, key_place, members, identity) -> [object, ...] | None");
 
 static PyObject *
 make_objects(PyObject *self, PyObject *const *args, Py_ssize_t count)
 {
-    if (count != 7 || !PyType_Check(args[0]) || !PyTuple_Check(args[2])
+    if (count != 9 || !PyType_Check(args[0]) || !PyTuple_Check(args[2])
         || !(args[3] == Py_None
-             || (PyTuple_Check(args[3]) && PyTuple_GET_SIZE(args[3]) == PyTuple_GET_SIZE(args[2])))) {
+             || (PyTuple_Check(args[3]) && PyTuple_GET_SIZE(args[3]) == PyTuple_GET_SIZE(args[2])))
+        || !PyList_Check(args[7]) || !PyDict_CheckExact(args[8])) {
         PyErr_SetString(PyExc_TypeError, make_objects_doc);
         return NULL;
     }
     PyTypeObject *cls = (PyTypeObject *)args[0];
+    PyObject *members = args[7], *identity = args[8];
     Py_ssize_t key_place = PyLong_AsSsize_t(args[6]);
     if (key_place == -1 && PyErr_Occurred())
         return NULL;
@@ -107,43 +153,59 @@ make_objects(PyObject *self, PyObject *const *args, Py_ssize_t count)
     if (rows == NULL)
         return NULL;
     Py_ssize_t size = PyTuple_GET_SIZE(rows);
-    PyObject *objects = PyList_New(size), *references = PyList_New(size), *by_key = PyDict_New();
-    if (objects == NULL || references == NULL || by_key == NULL)
-        goto failed;
-    for (Py_ssize_t place = 0; place < size; place++) {
+    PyObject *objects = PyList_New(size);
+    int plain_keys = 1;
+    for (Py_ssize_t place = 0; objects != NULL && place < size; place++) {
         PyObject *key = NULL;
         PyObject *made = make_one(cls, PyTuple_GET_ITEM(rows, place), args[2], args[3], args[4],
                                   args[5], key_place, &key);
-        if (made == NULL) {
-            Py_XDECREF(key);
-            goto failed;
-        }
-        PyList_SET_ITEM(objects, place, made);
-        PyObject *reference = PyWeakref_NewRef(made, NULL);
-        if (reference == NULL) {
-            Py_XDECREF(key);
-            goto failed;
-        }
-        /* A reference without a callback holds nothing, so it can be in no ring: the collector need not see it. */
-        if (PyObject_GC_IsTracked(reference))
-            PyObject_GC_UnTrack(reference);
-        PyList_SET_ITEM(references, place, reference);
-        int set = key == NULL ? -1 : PyDict_SetItem(by_key, key, reference);
+        if (made == NULL || put_one(made, key, place, objects, members, identity) < 0)
+            Py_CLEAR(objects);
+        plain_keys = plain_keys && key != NULL && !PyObject_IS_GC(key);
         Py_XDECREF(key);
-        if (set < 0) {
-            if (!PyErr_Occurred())
-                PyErr_SetString(PyExc_IndexError, "key_place is beyond the row");
-            goto failed;
-        }
     }
     Py_DECREF(rows);
-    return Py_BuildValue("(NNN)", objects, references, by_key);
-failed:
-    Py_DECREF(rows);
-    Py_XDECREF(objects);
-    Py_XDECREF(references);
-    Py_XDECREF(by_key);
-    return NULL;
+    if (objects != NULL && PyDict_GET_SIZE(identity) == size) {
+        hide(members);
+        if (plain_keys)
+            hide(identity); /* until something else is put in: then CPython itself shows it again */
+        return objects;
+    }
+    PyDict_Clear(identity);
+    PyList_SetSlice(members, 0, PyList_GET_SIZE(members), NULL);
+    if (objects == NULL)
+        return NULL;
+    Py_DECREF(objects);
+    Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(track_doc, "track(references): show the objects that are alive to the garbage collector");
+
+static PyObject *
+track(PyObject *self, PyObject *references)
+{
+    if (!PyList_Check(references)) {
+        PyErr_SetString(PyExc_TypeError, track_doc);
+        return NULL;
+    }
+    for (Py_ssize_t place = 0; place < PyList_GET_SIZE(references); place++) {
+        PyObject *reference = PyList_GET_ITEM(references, place);
+        if (!PyWeakref_CheckRef(reference))
+            continue;
+#if PY_VERSION_HEX >= 0x030D0000
+        PyObject *one;
+        if (PyWeakref_GetRef(reference, &one) < 0)
+            return NULL;
+        if (one == NULL)
+            continue;
+#else
+        PyObject *one = Py_NewRef(PyWeakref_GetObject(reference));
+#endif
+        if (PyObject_IS_GC(one) && !PyObject_GC_IsTracked(one))
+            PyObject_GC_Track(one);
+        Py_DECREF(one);
+    }
+    Py_RETURN_NONE;
 }
 
 PyDoc_STRVAR(values_at_doc, "values_at(rows, place, processor) -> [processor(row[place]) for row in rows]");
@@ -179,24 +241,29 @@ values_at(PyObject *self, PyObject *const *args, Py_ssize_t count)
 }
 
 static int
-put_in_group(PyObject *groups, PyObject *key, PyObject *one)
+put_in_group(PyObject *groups, PyObject *key, PyObject *one, PyObject *kind)
 {
     PyObject *members = PyDict_GetItemWithError(groups, key);
     if (members != NULL)
         return PyList_Append(members, one);
-    if (PyErr_Occurred() || (members = PyList_New(0)) == NULL)
+    if (PyErr_Occurred())
+        return -1;
+    members = kind == NULL ? PyList_New(0) : PyObject_CallNoArgs(kind);
+    if (members == NULL)
         return -1;
     int failed = PyList_Append(members, one) < 0 || PyDict_SetItem(groups, key, members) < 0;
     Py_DECREF(members);
     return failed ? -1 : 0;
 }
 
-PyDoc_STRVAR(group_doc, "group(keys, objects) -> {key: [object, ...]}");
+PyDoc_STRVAR(group_doc, "group(keys, objects, kind=list) -> {key: [object, ...]}");
 
 static PyObject *
 group(PyObject *self, PyObject *const *args, Py_ssize_t count)
 {
-    if (count != 2 || !PyList_Check(args[0]) || !PyList_Check(args[1])
+    PyObject *kind = count == 3 && args[2] != (PyObject *)&PyList_Type ? args[2] : NULL;
+    if (count < 2 || count > 3 || !PyList_Check(args[0]) || !PyList_Check(args[1])
+        || (kind != NULL && !(PyType_Check(kind) && PyType_IsSubtype((PyTypeObject *)kind, &PyList_Type)))
         || PyList_GET_SIZE(args[0]) != PyList_GET_SIZE(args[1])) {
         PyErr_SetString(PyExc_ValueError, "two lists are wanted, of one length");
         return NULL;
@@ -204,7 +271,7 @@ group(PyObject *self, PyObject *const *args, Py_ssize_t count)
     PyObject *keys = PyList_AsTuple(args[0]), *objects = PyList_AsTuple(args[1]);
     PyObject *found = keys == NULL || objects == NULL ? NULL : PyDict_New();
     for (Py_ssize_t n = 0; found != NULL && n < PyTuple_GET_SIZE(objects); n++) {
-        if (put_in_group(found, PyTuple_GET_ITEM(keys, n), PyTuple_GET_ITEM(objects, n)) < 0)
+        if (put_in_group(found, PyTuple_GET_ITEM(keys, n), PyTuple_GET_ITEM(objects, n), kind) < 0)
             Py_CLEAR(found);
     }
     Py_XDECREF(keys);
@@ -257,6 +324,27 @@ static PyObject *
 settle(PyObject *self, PyObject *const *args, Py_ssize_t count)
 {
     return take_column(args, count, 1, settle_doc);
+}
+
+PyDoc_STRVAR(values_of_doc, "values_of(instances) -> [instance.__dict__ for instance in instances]");
+
+static PyObject *
+values_of(PyObject *self, PyObject *instances)
+{
+    if (!PyList_Check(instances)) {
+        PyErr_SetString(PyExc_TypeError, values_of_doc);
+        return NULL;
+    }
+    Py_ssize_t size = PyList_GET_SIZE(instances);
+    PyObject *out = PyList_New(size);
+    for (Py_ssize_t n = 0; out != NULL && n < size; n++) {
+        PyObject *values = PyObject_GenericGetDict(PyList_GET_ITEM(instances, n), NULL);
+        if (values == NULL)
+            Py_CLEAR(out);
+        else
+            PyList_SET_ITEM(out, n, values);
+    }
+    return out;
 }
 
 PyDoc_STRVAR(kinds_doc, "kinds(values) -> set(map(type, values))");
@@ -319,6 +407,14 @@ text_facts(PyObject *self, PyObject *given)
 
 /* ------------------------------------------------------------------------------------ what changed */
 
+/* Values whose comparison runs nobody's code. */
+static inline int
+is_plain(PyObject *value)
+{
+    return PyUnicode_CheckExact(value) || PyLong_CheckExact(value) || PyFloat_CheckExact(value)
+           || PyBool_Check(value) || value == Py_None;
+}
+
 /* Whether a value is another one; an SQL expression always is, and must not be compared. */
 static int
 differs(PyObject *before, PyObject *now, PyObject *missing, PyObject *expression)
@@ -327,7 +423,7 @@ differs(PyObject *before, PyObject *now, PyObject *missing, PyObject *expression
         return 0;
     if (before == missing)
         return 1;
-    if (!(PyUnicode_CheckExact(now) || PyLong_CheckExact(now) || PyFloat_CheckExact(now) || now == Py_None)) {
+    if (!is_plain(now)) {
         int special = PyObject_IsInstance(now, expression);
         if (special != 0)
             return special;
@@ -335,35 +431,56 @@ differs(PyObject *before, PyObject *now, PyObject *missing, PyObject *expression
     return PyObject_RichCompareBool(before, now, Py_NE);
 }
 
+/* Add a name of a column that changed to the list. */
+static int
+note_changed(PyObject *names, PyObject *name, PyObject *before, PyObject *held, PyObject *columns,
+             PyObject *missing, PyObject *expression)
+{
+    int known = PyDict_Contains(columns, name);
+    PyObject *now = known > 0 ? PyDict_GetItemWithError(held, name) : NULL;
+    if (known < 0 || (now == NULL && PyErr_Occurred()))
+        return -1;
+    if (now == NULL)
+        return 0;
+    Py_INCREF(now);
+    int changed = differs(before, now, missing, expression);
+    Py_DECREF(now);
+    return changed <= 0 ? changed : PyList_Append(names, name);
+}
+
+/* Whether all values before are plain, so that the dict can be walked as it stands: a comparison with a plain value
+ * of anything else is one that it leaves to Python, and then the walk begins anew on a copy. */
+static int
+are_plain(PyObject *originals, PyObject *held)
+{
+    PyObject *name, *before;
+    Py_ssize_t place = 0;
+    while (PyDict_Next(originals, &place, &name, &before)) {
+        PyObject *now = PyUnicode_CheckExact(name) ? PyDict_GetItemWithError(held, name) : NULL;
+        if (now == NULL || !is_plain(before) || !is_plain(now))
+            return 0;
+    }
+    return 1;
+}
+
 /* The names of an object's columns that changed, as a tuple. */
 static PyObject *
 changed_names(PyObject *originals, PyObject *held, PyObject *columns, PyObject *missing, PyObject *expression)
 {
-    PyObject *copied = PyDict_Copy(originals);
-    if (copied == NULL)
+    PyObject *walked = are_plain(originals, held) ? Py_NewRef(originals) : PyDict_Copy(originals);
+    if (walked == NULL)
         return NULL;
     PyObject *names = PyList_New(0), *name, *before;
     Py_ssize_t place = 0;
-    while (names != NULL && PyDict_Next(copied, &place, &name, &before)) {
-        int known = PyDict_Contains(columns, name);
-        PyObject *now = known > 0 ? PyDict_GetItemWithError(held, name) : NULL;
-        if (known < 0 || (now == NULL && PyErr_Occurred())) {
-            Py_CLEAR(names);
-            break;
-        }
-        if (now == NULL)
-            continue;
+    while (names != NULL && PyDict_Next(walked, &place, &name, &before)) {
         Py_INCREF(name);
         Py_INCREF(before);
-        Py_INCREF(now);
-        int changed = differs(before, now, missing, expression);
-        if (changed < 0 || (changed && PyList_Append(names, name) < 0))
+        if (note_changed(names, name, before, held, columns, missing, expression) < 0)
             Py_CLEAR(names);
         Py_DECREF(name);
         Py_DECREF(before);
-        Py_DECREF(now);
     }
-    Py_DECREF(copied);
+    Py_DECREF(walked);
     if (names == NULL)
         return NULL;
     PyObject *out = PyList_AsTuple(names);
@@ -397,7 +514,7 @@ changed(PyObject *self, PyObject *const *args, Py_ssize_t count)
                      || !PyDict_Check(originals) || (held = PyObject_GenericGetDict(instance, NULL)) == NULL
                      || (names = changed_names(originals, held, args[2], args[3], args[4])) == NULL;
         if (!failed && PyTuple_GET_SIZE(names))
-            failed = put_in_group(found, names, instance) < 0;
+            failed = put_in_group(found, names, instance, NULL) < 0;
         Py_XDECREF(originals);
         Py_XDECREF(held);
         Py_XDECREF(names);
@@ -653,6 +770,8 @@ typedef struct {
     PyObject *slow;       /* the Python function */
     PyObject *batch_name; /* of an instance's entry that holds its batch; for `__setattr__` */
     PyObject *missing;
+    PyObject *collections; /* names of what a copy of the values does not hold fast: to-many relations */
+    vectorcallfunc vectorcall;
 } Method;
 
 static int
@@ -672,6 +791,7 @@ method_clear(Method *self)
     Py_CLEAR(self->slow);
     Py_CLEAR(self->batch_name);
     Py_CLEAR(self->missing);
+    Py_CLEAR(self->collections);
     return 0;
 }
 
@@ -691,11 +811,13 @@ method_get(PyObject *self, PyObject *instance, PyObject *owner)
     return instance == NULL || instance == Py_None ? Py_NewRef(self) : PyMethod_New(self, instance);
 }
 
+static PyObject *set_attribute(PyObject *, PyObject *const *, size_t, PyObject *);
+
 static PyObject *
 method_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    PyObject *names, *slow, *batch_name = Py_None, *missing = Py_None;
-    if (!PyArg_ParseTuple(args, "OO|OO", &names, &slow, &batch_name, &missing))
+    PyObject *names, *slow, *batch_name = Py_None, *missing = Py_None, *collections = empty;
+    if (!PyArg_ParseTuple(args, "OO|OOO!", &names, &slow, &batch_name, &missing, &PyTuple_Type, &collections))
         return NULL;
     Method *self = (Method *)type->tp_alloc(type, 0);
     if (self != NULL) {
@@ -703,6 +825,8 @@ method_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
         self->slow = Py_NewRef(slow);
         self->batch_name = Py_NewRef(batch_name);
         self->missing = Py_NewRef(missing);
+        self->collections = Py_NewRef(collections);
+        self->vectorcall = set_attribute;
     }
     return (PyObject *)self;
 }
@@ -737,6 +861,90 @@ initialize(Method *self, PyObject *args, PyObject *kwargs)
     Py_RETURN_NONE;
 }
 
+/* What a frame keeps of an object that it knows nothing of yet: (instance, a copy of its values, its collections);
+ * the same answers as of `remember`. */
+static int
+save(PyObject *frame, PyObject *instance, PyObject *held, PyObject *number, PyObject *collections)
+{
+    PyObject *saved = PyObject_GetAttr(frame, str_saved);
+    if (saved == NULL)
+        return -1;
+    int done = PyDict_Check(saved) ? PyDict_Contains(saved, number) : 0;
+    if (done == 0 && PyDict_Check(saved)) {
+        PyObject *values = PyDict_Copy(held);
+        PyObject *kept = values == NULL ? NULL : PyTuple_Pack(3, instance, values, empty);
+        done = kept == NULL || PyDict_SetItem(saved, number, kept) < 0 ? -1 : 1;
+        Py_XDECREF(values);
+        Py_XDECREF(kept);
+    }
+    Py_DECREF(saved);
+    return done;
+}
+
+static int
+holds_any(PyObject *held, PyObject *names)
+{
+    for (Py_ssize_t n = 0; n < PyTuple_GET_SIZE(names); n++) {
+        int holds = PyDict_Contains(held, PyTuple_GET_ITEM(names, n));
+        if (holds)
+            return holds;
+    }
+    return 0;
+}
+
+static int
+has_false(PyObject *object, PyObject *name)
+{
+    PyObject *value = PyObject_GetAttr(object, name);
+    Py_XDECREF(value);
+    return value == NULL ? -1 : value == Py_False;
+}
+
+/* The first change of an object that is loaded, in a session that is open and has a frame; the same answers. */
+static int
+note_first(Method *self, PyObject *session, PyObject *batch, PyObject *instance, PyObject *held, PyObject *dirty,
+           PyObject *number, PyObject *name)
+{
+    int done = 0;
+    PyObject *kind = PyObject_GetAttr(session, str_change_kind), *frames = NULL, *named = NULL;
+    PyObject *change = NULL, *originals = NULL;
+    if (kind == NULL) { /* no session of ours */
+        PyErr_Clear();
+        return 0;
+    }
+    if ((frames = PyObject_GetAttr(session, str_frames)) == NULL)
+        goto error;
+    if (!PyType_Check(kind) || !PyList_CheckExact(frames) || PyList_GET_SIZE(frames) == 0)
+        goto end;
+    PyObject *frame = PyList_GET_ITEM(frames, PyList_GET_SIZE(frames) - 1);
+    int open = has_false(session, str_closed), loaded = has_false(batch, str_pending);
+    int collected = holds_any(held, self->collections);
+    if (open < 0 || loaded < 0 || collected < 0 || (named = PyObject_GetAttr(frame, str_named)) == NULL)
+        goto error;
+    if (!open || !loaded || collected || !PyDict_Check(named) || PyDict_GET_SIZE(named))
+        goto end;
+    if ((done = save(frame, instance, held, number, self->collections)) <= 0)
+        goto end;
+    PyObject *before = PyDict_GetItemWithError(held, name);
+    if ((before == NULL && PyErr_Occurred()) || (originals = PyDict_New()) == NULL
+        || PyDict_SetItem(originals, name, before == NULL ? self->missing : before) < 0
+        || (change = ((PyTypeObject *)kind)->tp_new((PyTypeObject *)kind, empty, NULL)) == NULL
+        || PyObject_SetAttr(change, str_instance, instance) < 0
+        || PyObject_SetAttr(change, str_originals, originals) < 0
+        || PyDict_SetItem(dirty, number, change) < 0)
+        goto error;
+    goto end;
+error:
+    done = -1;
+end:
+    Py_DECREF(kind);
+    Py_XDECREF(frames);
+    Py_XDECREF(named);
+    Py_XDECREF(originals);
+    Py_XDECREF(change);
+    return done;
+}
+
 /* 1: the session knows what the attribute was; 0: this is for the Python function; -1: an error. */
 static int
 remember(Method *self, PyObject *instance, PyObject *held, PyObject *batch, PyObject *name)
@@ -759,6 +967,9 @@ remember(Method *self, PyObject *instance, PyObject *held, PyObject *batch, PyOb
     if (change == NULL) {
         if (PyErr_Occurred())
             goto error;
+        done = note_first(self, session, batch, instance, held, dirty, number, name);
+        if (done)
+            goto end;
         PyObject *noted = PyObject_CallMethodObjArgs(session, str_note_change, instance, name, NULL);
         if (noted == NULL)
             goto error;
@@ -791,33 +1002,42 @@ end:
 }
 
 static PyObject *
-set_attribute(Method *self, PyObject *args, PyObject *kwargs)
+set_attribute(PyObject *callable, PyObject *const *args, size_t flagged, PyObject *keywords)
 {
-    if (PyTuple_GET_SIZE(args) != 3 || kwargs != NULL)
-        return PyObject_Call(self->slow, args, kwargs);
-    PyObject *instance = PyTuple_GET_ITEM(args, 0), *name = PyTuple_GET_ITEM(args, 1);
+    Method *self = (Method *)callable;
+    if (PyVectorcall_NARGS(flagged) != 3 || keywords != NULL)
+        return PyObject_Vectorcall(self->slow, args, flagged, keywords);
+    PyObject *instance = args[0], *name = args[1];
     int plain = PySet_Contains(self->names, name);
     if (plain < 0)
         return NULL;
     if (!plain)
-        return PyObject_Call(self->slow, args, NULL);
+        return PyObject_Vectorcall(self->slow, args, 3, NULL);
     PyObject *held = PyObject_GenericGetDict(instance, NULL);
     if (held == NULL)
         return NULL;
     PyObject *batch = PyDict_GetItemWithError(held, self->batch_name);
+    Py_XINCREF(batch);
     int done = batch == NULL ? (PyErr_Occurred() ? -1 : 1) : remember(self, instance, held, batch, name);
-    if (done == 1 && PyDict_SetItem(held, name, PyTuple_GET_ITEM(args, 2)) < 0)
+    if (done == 1 && PyDict_SetItem(held, name, args[2]) < 0)
         done = -1;
+    Py_XDECREF(batch);
     Py_DECREF(held);
     if (done < 0)
         return NULL;
     if (done == 0)
-        return PyObject_Call(self->slow, args, NULL);
+        return PyObject_Vectorcall(self->slow, args, 3, NULL);
     Py_RETURN_NONE;
 }
 
 static PyMemberDef method_members[] = {
     {"__wrapped__", T_OBJECT, offsetof(Method, slow), READONLY, "the Python function"},
+    {NULL},
+};
+
+static PyMemberDef setter_members[] = {
+    {"__wrapped__", T_OBJECT, offsetof(Method, slow), READONLY, "the Python function"},
+    {"__vectorcalloffset__", T_PYSSIZET, offsetof(Method, vectorcall), READONLY, NULL},
     {NULL},
 };
 
@@ -833,14 +1053,15 @@ static PyType_Slot initializer_slots[] = {
     {0, NULL},
 };
 static PyType_Slot setter_slots[] = {
-    {Py_tp_doc, "AttributeSetter(plain, slow, batch_name, missing): a `__setattr__` that remembers what was"},
+    {Py_tp_doc,
+     "AttributeSetter(plain, slow, batch_name, missing, collections): a `__setattr__` that remembers what was"},
     {Py_tp_new, method_new},
-    {Py_tp_call, set_attribute},
+    {Py_tp_call, PyVectorcall_Call},
     {Py_tp_descr_get, method_get},
     {Py_tp_traverse, method_traverse},
     {Py_tp_clear, method_clear},
     {Py_tp_dealloc, method_dealloc},
-    {Py_tp_members, method_members},
+    {Py_tp_members, setter_members},
     {0, NULL},
 };
 #define FLAGS (Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_METHOD_DESCRIPTOR)
@@ -848,18 +1069,20 @@ static PyType_Spec initializer_spec = {
     "holdfast.native._speedups.Initializer", sizeof(Method), 0, FLAGS, initializer_slots,
 };
 static PyType_Spec setter_spec = {
-    "holdfast.native._speedups.AttributeSetter", sizeof(Method), 0, FLAGS, setter_slots,
+    "holdfast.native._speedups.AttributeSetter", sizeof(Method), 0, FLAGS | Py_TPFLAGS_HAVE_VECTORCALL, setter_slots,
 };
 
 /* ------------------------------------------------------------------------------------ the module */
 
 static PyMethodDef functions[] = {
     {"make_objects", (PyCFunction)(void (*)(void))make_objects, METH_FASTCALL, make_objects_doc},
+    {"track", track, METH_O, track_doc},
     {"values_at", (PyCFunction)(void (*)(void))values_at, METH_FASTCALL, values_at_doc},
     {"group", (PyCFunction)(void (*)(void))group, METH_FASTCALL, group_doc},
     {"take", (PyCFunction)(void (*)(void))take, METH_FASTCALL, take_doc},
     {"settle", (PyCFunction)(void (*)(void))settle, METH_FASTCALL, settle_doc},
     {"kinds", kinds, METH_O, kinds_doc},
+    {"values_of", values_of, METH_O, values_of_doc},
     {"text_facts", text_facts, METH_O, text_facts_doc},
     {"changed", (PyCFunction)(void (*)(void))changed, METH_FASTCALL, changed_doc},
     {"array_texts", (PyCFunction)(void (*)(void))array_texts, METH_FASTCALL, NULL},
@@ -882,15 +1105,31 @@ PyInit__speedups(void)
     PyDateTime_IMPORT;
     if (PyDateTimeAPI == NULL)
         return NULL;
-    str_session = PyUnicode_InternFromString("session");
-    str_flushing = PyUnicode_InternFromString("flushing");
-    str_dirty = PyUnicode_InternFromString("dirty");
-    str_originals = PyUnicode_InternFromString("originals");
-    str_note_change = PyUnicode_InternFromString("note_change");
-    str_utcoffset = PyUnicode_InternFromString("utcoffset");
     empty = PyTuple_New(0);
-    if (!str_session || !str_flushing || !str_dirty || !str_originals || !str_note_change || !str_utcoffset || !empty)
+    if (empty == NULL)
         return NULL;
+    static const struct {
+        PyObject **place;
+        const char *text;
+    } names[] = {
+        {&str_session, "session"},
+        {&str_flushing, "flushing"},
+        {&str_dirty, "dirty"},
+        {&str_originals, "originals"},
+        {&str_note_change, "note_change"},
+        {&str_utcoffset, "utcoffset"},
+        {&str_saved, "saved"},
+        {&str_frames, "frames"},
+        {&str_named, "named"},
+        {&str_closed, "closed"},
+        {&str_pending, "pending"},
+        {&str_change_kind, "change_kind"},
+        {&str_instance, "instance"},
+    };
+    for (size_t n = 0; n < sizeof(names) / sizeof(names[0]); n++) {
+        if ((*names[n].place = PyUnicode_InternFromString(names[n].text)) == NULL)
+            return NULL;
+    }
     PyObject *made = PyModule_Create(&module);
     PyObject *initializer = PyType_FromSpec(&initializer_spec), *setter = PyType_FromSpec(&setter_spec);
     if (made == NULL || initializer == NULL || setter == NULL

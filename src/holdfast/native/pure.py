@@ -27,20 +27,38 @@ def make_objects(  # noqa: PLR0917 - as the compiled one takes them
     batch_name: str,
     batch: Any,
     key_place: int,
-) -> tuple[list[Any], list[ref[Any]], dict[Any, ref[Any]]]:
-    """Make an object of each row; answer the objects, a weak reference to each, and those by key."""
-    objects, references, by_key = [], [], {}
-    for row in rows:
-        made: Any = object.__new__(cls)
-        values = row if processors is None else _processed(row, processors)
-        for name, value in zip(names, values, strict=False):
-            object.__setattr__(made, name, value)
-        object.__setattr__(made, batch_name, batch)
-        reference = ref(made)
-        objects.append(made)
-        references.append(reference)
-        by_key[values[key_place]] = reference
-    return objects, references, by_key
+    members: list[ref[Any]],
+    identity: dict[Any, ref[Any]],
+) -> list[Any] | None:
+    """Make an object of each row, with a weak reference among the members and under its key in an empty identity map.
+
+    The compiled one leaves it to `track` to show the objects to the garbage collector.  Answers None, and has filled
+    nothing in, where two rows have the same key.
+    """
+    objects = []
+    try:
+        for row in rows:
+            made: Any = object.__new__(cls)
+            values = row if processors is None else _processed(row, processors)
+            for name, value in zip(names, values, strict=False):
+                object.__setattr__(made, name, value)
+            object.__setattr__(made, batch_name, batch)
+            objects.append(made)
+            members.append(ref(made))
+            identity[values[key_place]] = members[-1]
+    except BaseException:
+        identity.clear()
+        members.clear()
+        raise
+    if len(identity) == len(objects):
+        return objects
+    identity.clear()
+    members.clear()
+    return None
+
+
+def track(references: list[ref[Any]]) -> None:
+    """Show the objects that are alive to the garbage collector, which sees them already when they were made in Python."""
 
 
 def _processed(row: Sequence[Any], processors: Sequence[Callable[[Any], Any] | None]) -> list[Any]:
@@ -52,11 +70,14 @@ def values_at(rows: Sequence[Sequence[Any]], place: int, processor: Callable[[An
     return [row[place] for row in rows] if processor is None else [processor(row[place]) for row in rows]
 
 
-def group(keys: list[Any], objects: list[Any]) -> dict[Any, list[Any]]:
-    """Group objects by their keys."""
+def group(keys: list[Any], objects: list[Any], kind: type[list[Any]] = list) -> dict[Any, list[Any]]:
+    """Group objects by their keys, in lists of a kind; its own ``append`` is not called."""
     found: dict[Any, list[Any]] = {}
     for key, one in zip(keys, objects, strict=True):
-        found.setdefault(key, []).append(one)
+        members = found.get(key)
+        if members is None:
+            members = found[key] = kind()
+        list.append(members, one)
     return found
 
 
@@ -71,6 +92,11 @@ def take(held: Held, name: str) -> list[Any]:
 def settle(held: Held, name: str) -> list[Any]:
     """Take an attribute's values; what was never set is known to be None from then on."""
     return [values.setdefault(name, None) for values in held]
+
+
+def values_of(instances: list[Any]) -> Held:
+    """Take the ``__dict__`` of each object."""
+    return [instance.__dict__ for instance in instances]
 
 
 def kinds(values: Sequence[Any]) -> set[type[Any]]:
@@ -192,9 +218,17 @@ def Initializer(names: Mapping[str, Any], slow: Callable[..., None]) -> Callable
 
 
 def AttributeSetter(  # noqa: N802
-    plain: frozenset[str], slow: Callable[[Any, str, Any], None], batch_name: str, missing: Any
+    plain: frozenset[str],
+    slow: Callable[[Any, str, Any], None],
+    batch_name: str,
+    missing: Any,
+    collections: tuple[str, ...] = (),
 ) -> Callable[[Any, str, Any], None]:
-    """Make a ``__setattr__`` that remembers what a plain column was, and leaves the rest to ``slow``."""
+    """Make a ``__setattr__`` that remembers what a plain column was, and leaves the rest to ``slow``.
+
+    The compiled one does what the session's ``note_change`` does of an object without any of the ``collections``.
+    """
+    del collections
 
     def set_attribute(self: Any, name: str, value: Any) -> None:
         if name not in plain:

@@ -38,6 +38,10 @@ class EntitySlot:
     nullable: bool = False
     tree: LoadTree = PLAIN
     joins: list[JoinSlot] = field(default_factory=list)
+    wants: bool | None = None
+    """Whether more statements follow for relations of the object; who sends them works it out, and the next."""
+    loads: dict[tuple[Mapper, ...], Any] = field(default_factory=dict)
+    """Those relations, by the classes that led to the object."""
 
     def index(self, name: str) -> int:
         return self.first + self.names.index(name)

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
-from sqlalchemy import Column, ColumnElement
+from sqlalchemy import Column, ColumnElement, Table
 from sqlalchemy.sql.base import ExecutableOption
 from sqlalchemy.sql.cache_key import HasCacheKey
 from sqlalchemy.sql.roles import ExecutableOptionRole
@@ -127,6 +127,18 @@ class LoaderOption(ExecutableOption, HasCacheKey, ExecutableOptionRole):
 
 
 Load = LoaderOption
+
+
+def option_form_of(option: Any) -> tuple[Any, ...] | None:
+    """What tells an option from others; None where values are part of it, or an alias."""
+    if type(option) is not LoaderOption or not (option.root is None or isinstance(option.root, Table)):
+        return None
+    form: list[Any] = [LoaderOption, option.root]
+    for said in option.directions:
+        if said.criteria:
+            return None
+        form += (said.path, said.action, said.detail)
+    return tuple(form)
 
 
 def _relation_of(attribute: Any) -> tuple[Relation, tuple[ColumnElement[bool], ...]]:

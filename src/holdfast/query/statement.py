@@ -14,7 +14,9 @@ from sqlalchemy.sql.selectable import TypedReturnsRows
 from sqlalchemy.sql.util import ClauseAdapter
 
 from holdfast.errors import InvalidRequestError
-from holdfast.model import Direction, EntityColumn, RelationAttribute, form_of, join_condition
+from holdfast.model import Direction, EntityColumn, RelationAttribute, form_of, join_condition, order_form_of
+
+from .options import option_form_of
 
 if TYPE_CHECKING:
     from sqlalchemy.sql._typing import _TypedColumnClauseArgument as _Entity
@@ -36,8 +38,9 @@ class Select(sa.Select[*Ts]):
     inherit_cache = True
 
     _short: tuple[tuple[Any, ...], tuple[Any, ...]] | None = None
-    """(a short key that names the plan, the bound parameters), while the statement is of the commonest form:
-    mapped classes and comparisons of their columns with values.  Walking it for SQLAlchemy's key costs 10 µs."""
+    """(a short key that names the plan, the bound parameters), while the statement is of the commonest form: mapped
+    classes, comparisons of their columns with values, an order by columns, limits, loader options.  Walking such a
+    statement for SQLAlchemy's key costs 10 to 20 µs."""
 
     def where(self, *whereclause: Any) -> Self:
         """Add conditions, joined by AND."""
@@ -48,6 +51,34 @@ class Select(sa.Select[*Ts]):
         narrowed._where_criteria = (*self._where_criteria, whereclause[0])
         narrowed._short = ((*short[0], form), (*short[1], whereclause[0].right))
         return narrowed
+
+    def order_by(self, *clauses: Any) -> Self:  # type: ignore[override]
+        """Order the rows; a further call orders those that are alike so far."""
+        ordered = super().order_by(*clauses)
+        if self._short is not None and clauses and None not in (forms := [order_form_of(c) for c in clauses]):
+            ordered._short = ((*self._short[0], ("order by", *forms)), self._short[1])
+        return ordered
+
+    def limit(self, limit: Any) -> Self:
+        """Give at most so many rows."""
+        return self._bound("limit", super().limit(limit), limit)
+
+    def offset(self, offset: Any) -> Self:
+        """Leave out so many rows at the beginning."""
+        return self._bound("offset", super().offset(offset), offset)
+
+    def _bound(self, name: str, twin: Self, value: Any) -> Self:
+        if self._short is not None and type(value) is int and name not in self._short[0]:
+            bound = twin._limit_clause if name == "limit" else twin._offset_clause
+            twin._short = ((*self._short[0], name), (*self._short[1], bound))
+        return twin
+
+    def options(self, *options: Any) -> Self:
+        """Say how relations and columns are loaded: ``selectinload(User.posts)`` and its kin."""
+        told = super().options(*options)
+        if self._short is not None and None not in (forms := [option_form_of(one) for one in options]):
+            told._short = ((*self._short[0], *forms), self._short[1])
+        return told
 
     def _generate(self) -> Self:
         """Every other method makes another form of statement."""

@@ -19,6 +19,7 @@ from holdfast.model import (
     InstrumentedList,
     InstrumentedSet,
 )
+from holdfast.native import values_of
 
 GONE = Batch(None, None)
 """The batch of objects whose rows were deleted."""
@@ -107,7 +108,7 @@ class Frame:
 
     def _save_names(self, instances: list[Any]) -> bool:
         mapper, names = instances[0].__mapper__, instances[0].__dict__.keys()
-        held = [instance.__dict__ for instance in instances]
+        held = values_of(instances)
         if not names.isdisjoint(mapper.collections) or any(one.keys() != names for one in held):
             return False
         if any(key in names and None in [one[key] for one in held] for key in mapper.primary_key):

@@ -34,11 +34,13 @@ def has_loads(slots: Sequence[Any]) -> bool:
 
 
 def _wants(slot: EntitySlot) -> bool:
-    joined = {join.relation for join in slot.joins}
-    return any(
-        relation not in joined and slot.tree.branch(relation).strategy in EAGER
-        for relation in slot.mapper.relations.values()
-    ) or any(_wants(join.entity) for join in slot.joins)
+    if slot.wants is None:
+        joined = {join.relation for join in slot.joins}
+        slot.wants = any(
+            relation not in joined and slot.tree.branch(relation).strategy in EAGER
+            for relation in slot.mapper.relations.values()
+        ) or any(_wants(join.entity) for join in slot.joins)
+    return slot.wants
 
 
 def load_planned(
@@ -61,19 +63,34 @@ def _load_slot(
     unique = list({id(o): o for o in objects if o is not None}.values())
     if not unique:
         return
-    joined = {join.relation for join in slot.joins}
     here = (*chain, slot.mapper)
-    for relation in slot.mapper.relations.values():
-        branch = tree.branch(relation)
-        if relation not in joined and branch.strategy in EAGER and _goes_on(tree, relation, branch, here):
-            yield from loading.load_relation(
-                core, slot.mapper, unique, relation, branch, bool(branch.criteria), chain=here
-            )
+    for relation, branch in _relations_of(slot, tree, here):
+        yield from loading.load_relation(
+            core, slot.mapper, unique, relation, branch, bool(branch.criteria), chain=here
+        )
+        if branch.tree.branches:
             yield from _deepen(core, relation, unique, branch.tree, here)
     for join in slot.joins:
         if _wants(join.entity):
             targets = [target for parent in unique for target in held(parent, join.relation)]
             yield from _load_slot(core, join.entity, targets, tree.branch(join.relation).tree, here)
+
+
+def _relations_of(slot: EntitySlot, tree: LoadTree, chain: Chain) -> Sequence[tuple[Relation, Branch]]:
+    """What to load for the objects of a slot; worked out once for each way that leads to it."""
+    known = slot.loads.get(chain) if tree is slot.tree else None
+    if known is None:
+        joined = {join.relation for join in slot.joins}
+        known = [
+            (relation, branch)
+            for relation in slot.mapper.relations.values()
+            if relation not in joined
+            and (branch := tree.branch(relation)).strategy in EAGER
+            and _goes_on(tree, relation, branch, chain)
+        ]
+        if tree is slot.tree:
+            slot.loads[chain] = known
+    return known
 
 
 def _goes_on(tree: LoadTree, relation: Relation, branch: Branch, chain: Chain) -> bool:

@@ -50,6 +50,7 @@ class Flush:
         self.judged: dict[Mapper, Columns | None] = {}  # values of new objects, where links do not fill them
         self.writing: Mapper | None = None  # whom an error of the server is about
         self._given: dict[tuple[Relation, int], Any] | None = None
+        self._related: list[Change] | None = None  # those that are of relations
 
     def run(self) -> Operation[None]:
         """Write what changed; an error about a value says which attribute it is about."""
@@ -86,7 +87,7 @@ class Flush:
             links = [self.links[id(one)] for one in group if id(one) in self.links] if self.links else []
             late = [[link for link in self.late if id(link.child) in core.new]] if self.late else []
             self.judged[mapper] = judge_new(core, mapper, group, [*links, *late])
-        for mapper, group in by_mapper(change.instance for change in core.dirty.values()).items():
+        for mapper, group in by_mapper([change.instance for change in core.dirty.values()]).items():
             self.changes[mapper] = judge_changed(core, mapper, group)
 
     # ------------------------------------------------------------ gather
@@ -119,12 +120,15 @@ class Flush:
                     self._orphan(relation.back, change.instance)
 
     def _changed_relations(self) -> list[Change]:
-        return [
-            change
-            for change in self.core.dirty.values()
-            if (relations := change.instance.__mapper__.relations)
-            and not relations.keys().isdisjoint(change.originals)
-        ]
+        dirty = self.core.dirty
+        if self._related is None:
+            self._related = [
+                change
+                for change in dirty.values()
+                if (relations := change.instance.__mapper__.relations)
+                and not relations.keys().isdisjoint(change.originals)
+            ]
+        return [change for change in self._related if id(change.instance) in dirty]
 
     def _orphan(self, relation: Relation, target: Any) -> None:
         core = self.core
@@ -308,9 +312,11 @@ class Flush:
 
     def _changed(self) -> Iterable[Any]:
         """Objects to update: the changed, and those that take a key from an object to be inserted."""
-        found = {id(change.instance): change.instance for change in self.core.dirty.values()}
+        found = {place: change.instance for place, change in self.core.dirty.items()}
         found |= {id(link.child): link.child for links in self.links.values() for link in links}
-        return [instance for place, instance in found.items() if place not in self.core.new]
+        for place in found.keys() & self.core.new.keys() if self.core.new else ():
+            del found[place]
+        return found.values()
 
     def _waits(self, instance: Any, pending: set[int]) -> bool:
         return any(id(link.parent) in pending for link in self.links.get(id(instance), ()))

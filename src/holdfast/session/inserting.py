@@ -13,7 +13,7 @@ from sqlalchemy import ClauseElement, insert
 
 from holdfast.errors import MissingKey, StaleDataError
 from holdfast.model import RAW, Mapper
-from holdfast.native import kinds, settle
+from holdfast.native import kinds, settle, values_of
 from holdfast.steps import Operation
 
 from .settle import settle_inserted
@@ -35,7 +35,7 @@ def insert_objects(
 
     ``judged`` are their values, where those are still what was judged: plain ones, all there.
     """
-    held = [instance.__dict__ for instance in instances]
+    held = values_of(instances)
     groups = _by_omitted(shape, instances, held)
     for omitted, group in groups.items():
         yield from _insert_group(core, writer, shape, omitted, group, judged if len(groups) == 1 else None)
@@ -79,7 +79,7 @@ def _insert_group(
 ) -> Operation[None]:
     mapper = shape.mapper
     names = [name for name in shape.sent if name not in omitted]
-    held = [instance.__dict__ for instance in instances]
+    held = values_of(instances)
     values = [settle(held, name) for name in names] if judged is None else [judged[name] for name in names]
     if judged is None and has_expression(values):
         plain, special = by_expression(instances, names)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import ClauseElement
 
 from holdfast.model import Mapper
-from holdfast.native import settle, take
+from holdfast.native import settle, take, values_of
 
 from .inserting import Columns, fill_defaults, has_expression
 from .shape import Shape, shape_of
@@ -34,7 +34,7 @@ def judge_new(
     """
     shape = shape_of(mapper, core.backend)
     core.frame.save_all(instances)
-    held = [instance.__dict__ for instance in instances]
+    held = values_of(instances)
     fill_defaults(shape, held)
     filled = {name for group in links for link in group for _, name in link.pairs}
     columns: Columns = {}
@@ -54,7 +54,7 @@ def judge_changed(core: SessionCore, mapper: Mapper, instances: list[Any]) -> Ch
     shape: Shape = shape_of(mapper, core.backend)
     changes = by_changes(core, shape, instances)
     for names, group in changes.items():
-        held = [one.__dict__ for one in group]
+        held = values_of(group)
         for name in names:
             shape.validate(name, plain_values(take(held, name)))
     return changes

@@ -5,12 +5,22 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
+from weakref import ref
 
 import sqlalchemy as sa
 
 from holdfast.errors import AttributeNotLoaded, InvalidRequestError, RelationNotLoaded
 from holdfast.hydrate import renew
-from holdfast.model import RAW, Direction, Mapper, Relation, collection_maker, join_condition, make_collection
+from holdfast.model import (
+    RAW,
+    Direction,
+    InstrumentedList,
+    Mapper,
+    Relation,
+    collection_maker,
+    join_condition,
+    make_collection,
+)
 from holdfast.native import group, values_at
 from holdfast.plan import Backend, adapt
 from holdfast.query import PLAIN, Branch, LoadTree, TreeOption
@@ -137,14 +147,16 @@ def _load_members(
             backend.memo[memo_key] = made
     loader, columns, names, embedded = made
     groups = yield from _start_groups(core, instances, relation, names)
-    keys = [k for k in groups if k is not None and not (isinstance(k, tuple) and None in k)]
+    keys = list(groups) if len(names) == 1 else [key for key in groups if None not in key]
+    if None in groups:
+        keys.remove(None)
     if not keys:
         _share(groups, relation, {})
         return
     rows = yield from fetch_by_keys(core, loader, keys)
     found_keys = None if embedded is None else _embedded_keys(rows, embedded)
     out = core.hydrate_targets(loader.plan, rows)
-    found = _group_behind(out, len(columns)) if found_keys is None else group(found_keys, out)
+    found = _group_behind(out, len(columns)) if found_keys is None else group(found_keys, out, InstrumentedList)
     _share(groups, relation, found)
     yield from core.load_planned(loader.plan, out, chain=chain)
 
@@ -207,15 +219,20 @@ def _must_set_back(relation: Relation) -> bool:
 
 def _share_members(groups: dict[Any, list[Any]], relation: Relation, found: dict[Any, list[Any]]) -> None:
     name, start = relation.name, collection_maker(relation)
+    as_list = not issubclass(relation.collection, set)
     for key, owners in groups.items():
         members = found.get(key, ())
         for owner in owners:
             values = owner.__dict__
             held = values.get(name)
-            if held is None:
-                values[name] = start(owner, members)
-            else:
+            if held is not None:
                 _renew_collection(held, members)
+            elif as_list and type(members) is InstrumentedList and owner is owners[0]:  # it was made for this
+                members.owned_by = ref(owner)
+                members.relation = relation
+                values[name] = members
+            else:
+                values[name] = start(owner, members)
 
 
 def found_by_key(relation: Relation) -> bool:

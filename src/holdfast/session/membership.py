@@ -21,7 +21,7 @@ from holdfast.model import (
     Relation,
     mapper_of,
 )
-from holdfast.native import kinds
+from holdfast.native import kinds, values_of
 
 from . import eager
 from .changes import GONE, Change, make_transient
@@ -71,7 +71,7 @@ class Membership(SessionState):
         every = list(instances)
         classes = kinds(every)
         mapper = classes.pop().__dict__.get("__mapper__") if len(classes) == 1 else None
-        held = [] if mapper is None else [one.__dict__ for one in every]
+        held = [] if mapper is None else values_of(every)
         if mapper is None or any([BATCH in one or not mapper.reaches_nothing(one) for one in held]):  # noqa: C419
             for instance in every:
                 self.add(instance)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import ref
 
 from holdfast.model import BATCH, Direction, Mapper, Relation, contains
+from holdfast.native import take, values_of
 
 from .changes import GONE
 
@@ -17,7 +18,7 @@ def settle_inserted(core: SessionState, mapper: Mapper, instances: list[Any]) ->
     """New objects have a row now: they enter the identity map, as siblings."""
     batch = core.new_batch(mapper, None)
     batch.members = members = list(map(ref, instances))
-    held = [instance.__dict__ for instance in instances]
+    held = values_of(instances)
     for values in held:
         values[BATCH] = batch
     core.identity(mapper).update(zip(_keys(mapper, held), members, strict=True))
@@ -38,7 +39,7 @@ def settle_inserted(core: SessionState, mapper: Mapper, instances: list[Any]) ->
 def _keys(mapper: Mapper, held: list[dict[str, Any]]) -> list[Any]:
     names = mapper.primary_key
     if len(names) == 1:
-        return [values[names[0]] for values in held]
+        return take(held, names[0])
     return [tuple([values[name] for name in names]) for values in held]
 
 
@@ -93,6 +94,9 @@ def settle_updated(core: SessionState, mapper: Mapper, instances: list[Any], nam
 
 def _forget_originals(core: SessionState, instances: list[Any], names: tuple[str, ...]) -> None:
     """What was written is no change any more."""
+    if len(core.dirty) == len(instances):  # nothing else has changed
+        core.dirty.clear()
+        return
     for change in map(core.dirty.get, map(id, instances)):
         originals = change.originals if change is not None else {}
         if len(originals) == len(names):

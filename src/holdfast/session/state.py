@@ -7,7 +7,7 @@ States of an object: no batch, *transient*; ``pending`` batch, *pending* (in ``n
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, ClassVar
 from weakref import ref
 
 from holdfast.errors import (
@@ -37,6 +37,9 @@ _EMPTY: frozenset[str] = frozenset()
 
 class SessionState:
     """The identity map, the changes, and the guards of one session."""
+
+    change_kind: ClassVar[type[Change]] = Change
+    """What `native.AttributeSetter` makes of the first change of an object."""
 
     __slots__ = (
         "_got",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import ClauseElement, update
 
 from holdfast.model import MISSING, Mapper
-from holdfast.native import changed, take
+from holdfast.native import changed, take, values_of
 from holdfast.steps import Operation
 
 from .inserting import by_expression, has_expression, take_back
@@ -26,14 +26,15 @@ def update_objects(
 ) -> Operation[None]:
     """Update the rows of changed objects of one class, by which columns changed."""
     for names, group in changes.items():
-        held = [instance.__dict__ for instance in group]
+        held = values_of(group)
         values = [take(held, name) for name in names]
         if not shape.inline_updates and not has_expression(values):
             yield from _update_group(core, writer, shape, names, group, values)
             continue
         plain, special = ([], group) if shape.inline_updates else by_expression(group, names)
         if plain:
-            values = [take([i.__dict__ for i in plain], name) for name in names]
+            held = values_of(plain)
+            values = [take(held, name) for name in names]
             yield from _update_group(core, writer, shape, names, plain, values)
         for instance in special:
             yield from _update_expression(core, shape, names, instance)
@@ -123,7 +124,7 @@ def row_keys(
     """The keys of the objects' rows by column: as they were, where a key itself changed."""
     if any(name in written for name in mapper.primary_key):
         return list(zip(*(core.row_key(mapper, instance) for instance in instances), strict=True))
-    held = [instance.__dict__ for instance in instances]
+    held = values_of(instances)
     return [take(held, name) for name in mapper.primary_key]
 
 
@@ -133,7 +134,7 @@ def _take_renewed(mapper: Mapper, instances: list[Any], renewed: list[str], rows
     if mapper.version is not None:
         renewed = [mapper.version.name, *renewed]
     by_key = {tuple(row[:width]): row[width:] for row in rows}
-    held = [instance.__dict__ for instance in instances]
+    held = values_of(instances)
     found = [by_key[tuple(values[name] for name in mapper.primary_key)] for values in held]
     take_back(mapper, held, renewed, found)
 
