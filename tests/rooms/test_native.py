@@ -68,6 +68,13 @@ def test_an_array_refuses_what_it_cannot_hold(module: Any, name: str, value: Any
         getattr(module, name)([value], 1)
 
 
+def _make(module: Any, cls: type[Any], rows: Any, names: tuple[str, ...], processors: Any = None) -> Any:
+    members: list[Any] = []
+    identity: dict[Any, Any] = {}
+    made = module.make_objects(cls, rows, names, processors, "_batch", None, 0, members, identity)
+    return made, members, identity
+
+
 @compiled
 @given(
     st.lists(st.tuples(KEYS, st.none() | st.text() | st.floats(allow_nan=False)), max_size=20), st.booleans()
@@ -77,17 +84,20 @@ def test_objects_of_rows_are_the_same(rows: list[tuple[Any, ...]], with_processo
         pass
 
     processors = (None, repr) if with_processor else None
-    batch = object()
 
-    found = []
+    found: list[Any] = []
     for module in (native, pure):
-        made, members, by_key = module.make_objects(Thing, rows, ("a", "b"), processors, "_batch", batch, 0)
+        made, members, identity = _make(module, Thing, rows, ("a", "b"), processors)
+        if made is None:
+            found.append((members, identity))
+            continue
         assert [member() for member in members] == made
         found.append(
-            ([vars(one) for one in made], [made.index(by_key[key]()) for key in by_key], list(by_key))
+            ([vars(one) for one in made], [made.index(identity[key]()) for key in identity], list(identity))
         )
 
     assert found[0] == found[1]
+    assert (found[0] == ([], {})) == (len({row[0] for row in rows}) < len(rows))
 
 
 @compiled
@@ -95,22 +105,26 @@ def test_objects_of_rows_can_be_of_any_sequence_and_fail_whole() -> None:
     class Thing:
         pass
 
-    made, _, by_key = native.make_objects(Thing, [[1, "x"]], ("a", "b"), None, "_batch", None, 0)
+    def refuse(rows: Any, error: type[Exception], processors: Any = None) -> None:
+        members: list[Any] = []
+        identity: dict[Any, Any] = {}
+        with pytest.raises(error):
+            native.make_objects(Thing, rows, ("a", "b"), processors, "_batch", None, 0, members, identity)
+        assert (members, identity) == ([], {})
 
-    assert (vars(made[0]), by_key[1]()) == ({"a": 1, "b": "x", "_batch": None}, made[0])
-    with pytest.raises(IndexError):
-        native.make_objects(Thing, [(1,)], ("a", "b"), None, "_batch", None, 0)
-    with pytest.raises(ZeroDivisionError):
-        native.make_objects(Thing, [(0, 1)], ("a", "b"), (lambda value: 1 / value, None), "_batch", None, 0)
-    with pytest.raises(TypeError):
-        native.make_objects(Thing, [([], 1)], ("a", "b"), None, "_batch", None, 0)  # no key can be a list
+    made, _, identity = _make(native, Thing, [[1, "x"]], ("a", "b"))
+
+    assert (vars(made[0]), identity[1]()) == ({"a": 1, "b": "x", "_batch": None}, made[0])
+    refuse([(5, 6), (1,)], IndexError)
+    refuse([(5, 6), (0, 1)], ZeroDivisionError, (lambda value: 1 / value, None))
+    refuse([(5, 6), ([], 1)], TypeError)  # no key can be a list
 
 
 def test_a_made_object_dies_with_its_last_reference() -> None:
     class Thing:
         pass
 
-    made, members, _ = native.make_objects(Thing, [(1,), (2,)], ("a",), None, "_batch", None, 0)
+    made, members, _ = _make(native, Thing, [(1,), (2,)], ("a",))
     gc.disable()
     try:
         del made[0]
@@ -121,12 +135,38 @@ def test_a_made_object_dies_with_its_last_reference() -> None:
 
 
 @compiled
+def test_the_collector_sees_made_objects_when_they_are_shown() -> None:
+    class Thing:
+        pass
+
+    made, members, identity = _make(native, Thing, [(1,), (2,)], ("a",))
+    unseen = [gc.is_tracked(one) for one in (*made, members, identity)]
+    gone = made.pop()
+    native.track(members)  # one of them is alive, the other is not, and to be shown twice is nothing
+    native.track(members)
+    identity["another"] = members[0]
+
+    assert unseen == [False] * 4
+    assert gc.is_tracked(made[0])
+    assert gc.is_tracked(identity)  # CPython sees to a dict itself
+    del gone
+
+
+class _Loud(list[Any]):
+    def append(self, item: Any) -> None:
+        raise AssertionError("nobody is to be told")
+
+
+@compiled
 @given(st.lists(KEYS, max_size=20))
 def test_groups_are_the_same(keys: list[Any]) -> None:
     objects = [object() for _ in keys]
 
     assert native.group(keys, objects) == pure.group(keys, objects)
     assert list(native.group(keys, objects)) == list(pure.group(keys, objects))
+    for module in (native, pure):
+        assert {type(members) for members in module.group(keys, objects, _Loud).values()} <= {_Loud}
+        assert module.group(keys, objects, _Loud) == pure.group(keys, objects)
 
 
 @compiled
@@ -298,7 +338,7 @@ def test_lists_may_change_while_they_are_walked() -> None:
 
     keys = [Key() for _ in range(50)]
 
-    made, _, _ = native.make_objects(Thing, rows, ("a", "b"), (None, empty_the_rows), "_batch", None, 0)
+    made, _, _ = _make(native, Thing, rows, ("a", "b"), (None, empty_the_rows))
 
     assert [one.a for one in made] == list(range(50))
     assert sum(map(len, native.group(keys, list(range(50))).values())) == 50

@@ -103,7 +103,11 @@ def order_form_of(expression: Any) -> tuple[Any, ...] | None:
     """The form of a column to order by, ascending or descending; None for any other expression."""
     if type(expression) is EntityColumn:
         return (expression,)
-    if type(expression) is UnaryExpression and type(expression.element) is EntityColumn and not expression.operator:
+    if (
+        type(expression) is UnaryExpression
+        and type(expression.element) is EntityColumn
+        and not expression.operator
+    ):
         return (expression.element, expression.modifier)
     return None
 

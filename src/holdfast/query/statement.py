@@ -52,7 +52,7 @@ class Select(sa.Select[*Ts]):
         narrowed._short = ((*short[0], form), (*short[1], whereclause[0].right))
         return narrowed
 
-    def order_by(self, *clauses: Any) -> Self:  # type: ignore[override]
+    def order_by(self, *clauses: Any) -> Self:
         """Order the rows; a further call orders those that are alike so far."""
         ordered = super().order_by(*clauses)
         if self._short is not None and clauses and None not in (forms := [order_form_of(c) for c in clauses]):

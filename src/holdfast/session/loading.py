@@ -156,7 +156,9 @@ def _load_members(
     rows = yield from fetch_by_keys(core, loader, keys)
     found_keys = None if embedded is None else _embedded_keys(rows, embedded)
     out = core.hydrate_targets(loader.plan, rows)
-    found = _group_behind(out, len(columns)) if found_keys is None else group(found_keys, out, InstrumentedList)
+    found = (
+        _group_behind(out, len(columns)) if found_keys is None else group(found_keys, out, InstrumentedList)
+    )
     _share(groups, relation, found)
     yield from core.load_planned(loader.plan, out, chain=chain)
 
