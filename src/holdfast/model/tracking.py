@@ -117,17 +117,25 @@ class AwaitableAttrs:
     def __init__(self, instance: Any) -> None:
         self._instance = instance
 
-    def __getattr__(self, name: str) -> Any:
-        instance = self._instance
+    def __getattribute__(self, name: str) -> Any:
+        # not __getattr__: Python would first look in vain and make an error of it, which costs as much as all of this
+        instance = _instance_of(self)
+        if name in instance.__dict__ and name in instance.__setters__:
+            return _ready(instance, name)
+        if name.startswith("__"):
+            return object.__getattribute__(self, name)
         mapper = instance.__mapper__
         if name not in mapper.relations and name not in mapper.columns:
             raise unknown_attribute(mapper, name)
         batch = instance.__dict__.get(BATCH)
-        if name in instance.__dict__ or batch is None or batch.pending:
+        if batch is None or batch.pending:
             return _ready(instance, name)
         if batch.session is None or batch.session.closed:
             raise DetachedInstanceError(model=mapper.name, name=name)
         return batch.session.await_missing(instance, mapper, name)
+
+
+_instance_of: Callable[[AwaitableAttrs], Any] = AwaitableAttrs.__dict__["_instance"].__get__
 
 
 async def _ready(instance: Any, name: str) -> Any:

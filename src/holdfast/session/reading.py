@@ -134,13 +134,12 @@ class Reading(Asking):
         if self.scope is not None:
             yield from self.ensure_transaction()
         here = _as_list(objects)
-        for attribute in path:
+        for step, attribute in enumerate(path, 1):
             if not here:
                 return
             mapper = mapper_of(here[0])
-            for instance in here:
-                if not self.holds(instance):
-                    raise DetachedInstanceError(model=mapper.name, name=str(attribute))
+            if not all(map(self.holds, here)):
+                raise DetachedInstanceError(model=mapper.name, name=str(attribute))
             if not isinstance(attribute, RelationAttribute):
                 yield from self._load_columns(mapper, here, attribute)
                 continue
@@ -152,7 +151,8 @@ class Reading(Asking):
                 )
             branch = replace(PLAIN.branch(relation), strategy="selectin", criteria=attribute.extra)
             yield from loading.load_relation(self, mapper, here, relation, branch, bool(attribute.extra))
-            here = list({id(t): t for o in here for t in eager.held(o, relation)}.values())
+            if step < len(path):
+                here = list({id(t): t for o in here for t in eager.held(o, relation)}.values())
 
     def _load_columns(self, mapper: Mapper, instances: list[Any], attribute: Any) -> Operation[None]:
         name = mapper.attributes.get(attribute)
