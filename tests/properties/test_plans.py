@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import and_, case, func, not_, or_
 
-from holdfast import Database, aliased, select
+from holdfast import Database, aliased, defer, joinedload, load_only, raiseload, select, selectinload
 from holdfast.plan import Plan, PlanCache
 from tests.rooms.oracle import Pair, plain
 
@@ -57,8 +57,24 @@ def conditions(source: Any) -> st.SearchStrategy[Any]:
 @st.composite
 def statements(draw: Any, m: Any) -> Any:
     shape = draw(
-        st.sampled_from(["class", "alias", "columns", "join", "exists", "count", "subquery", "cte", "union"])
+        st.sampled_from(
+            [
+                "class",
+                "short",
+                "short",
+                "alias",
+                "columns",
+                "join",
+                "exists",
+                "count",
+                "subquery",
+                "cte",
+                "union",
+            ]
+        )
     )
+    if shape == "short":
+        return draw(short_statements(m))
     u = m.User if shape != "alias" else aliased(m.User)
     where = draw(conditions(u))
     if shape in ("class", "alias"):
@@ -92,6 +108,26 @@ def statements(draw: Any, m: Any) -> Any:
         .where(source.c.id < draw(numbers))
         .order_by(source.c.id)
     )
+
+
+@st.composite
+def short_statements(draw: Any, m: Any) -> Any:
+    """What has a key of its own, in any order of its methods; the key ends the order."""
+    u = m.User
+    parts = [
+        lambda s: s.where(
+            draw(st.sampled_from([u.name == "Ada", u.age > draw(numbers), u.id <= draw(numbers)]))
+        ),
+        lambda s: s.order_by(draw(st.sampled_from([u.name, u.name.desc(), u.age.asc(), u.age.desc()]))),
+        lambda s: s.options(
+            draw(st.sampled_from([selectinload(u.posts), joinedload(u.posts), raiseload("*")]))
+        ),
+        lambda s: s.options(draw(st.sampled_from([load_only(u.name), defer(u.age)]))),
+    ]
+    statement = select(u)
+    for part in draw(st.lists(st.sampled_from(parts), max_size=4)):
+        statement = part(statement)
+    return draw(paged(statement.order_by(u.id)))
 
 
 @st.composite

@@ -127,9 +127,12 @@ class SessionState:
 
     def new_batch(self, mapper: Mapper, tree: LoadTree | None) -> Batch:
         batch = Batch(mapper, self, self.epoch, tree)
-        forbidden = mapper.memo.get(("forbidden", tree))
+        key = (
+            "forbidden" if tree is None or tree is PLAIN else ("forbidden", tree)
+        )  # to hash a tree costs 1 µs
+        forbidden = mapper.memo.get(key)
         if forbidden is None:
-            forbidden = mapper.memo["forbidden", tree] = _forbidden(mapper, tree or PLAIN)
+            forbidden = mapper.memo[key] = _forbidden(mapper, tree or PLAIN)
         batch.forbidden = forbidden
         return batch
 
