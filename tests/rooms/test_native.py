@@ -170,6 +170,18 @@ def test_groups_are_the_same(keys: list[Any]) -> None:
 
 
 @compiled
+@given(st.lists(st.integers(-1, 5), max_size=20))
+def test_each_object_is_taken_once(places: list[int]) -> None:
+    things = [_Thing({"a": 1} if place % 2 else {}) for place in range(6)]
+    given_ = [None if place < 0 else things[place] for place in places]
+
+    assert native.unique(given_) == pure.unique(given_)
+    assert native.unique(iter(given_)) == pure.unique(given_)
+    assert native.lacking(pure.unique(given_), "a") == pure.lacking(pure.unique(given_), "a")
+    assert native.values_of(things) == pure.values_of(things)
+
+
+@compiled
 @given(st.lists(st.dictionaries(st.sampled_from("abc"), st.integers()), max_size=10))
 def test_columns_are_the_same(held: list[dict[str, int]]) -> None:
     copies = [dict(one) for one in held]

@@ -96,6 +96,7 @@ class RelationAttribute:
         self.extra: tuple[ColumnElement[bool], ...] = ()
         self._relation_of = relation_of
         self._source: FromClause | None = None
+        self.memo: dict[Any, Any] = {}  # for what is made of the attribute by others
 
     def __get__(self, instance: Any, owner: Any) -> Any:
         return self if instance is None else read_missing(instance, self.name)
@@ -134,7 +135,7 @@ class RelationAttribute:
 
     def _with(self, **changes: Any) -> RelationAttribute:
         twin = copy.copy(self)
-        twin.__dict__.update(changes)
+        twin.__dict__.update(changes, memo={})
         return twin
 
     # ------------------------------------------------------------ what it asks

@@ -347,6 +347,56 @@ values_of(PyObject *self, PyObject *instances)
     return out;
 }
 
+PyDoc_STRVAR(unique_doc, "unique(objects) -> [object, ...]: each once, None left out");
+
+static PyObject *
+unique(PyObject *self, PyObject *given)
+{
+    PyObject *objects = snapshot(given, unique_doc);
+    if (objects == NULL)
+        return NULL;
+    PyObject *out = PyList_New(0), *seen = PySet_New(NULL);
+    for (Py_ssize_t n = 0; out != NULL && seen != NULL && n < PyTuple_GET_SIZE(objects); n++) {
+        PyObject *one = PyTuple_GET_ITEM(objects, n);
+        if (one == Py_None)
+            continue;
+        PyObject *number = PyLong_FromVoidPtr(one);
+        Py_ssize_t size = PySet_GET_SIZE(seen);
+        if (number == NULL || PySet_Add(seen, number) < 0
+            || (PySet_GET_SIZE(seen) > size && PyList_Append(out, one) < 0))
+            Py_CLEAR(out);
+        Py_XDECREF(number);
+    }
+    if (seen == NULL)
+        Py_CLEAR(out);
+    Py_XDECREF(seen);
+    Py_DECREF(objects);
+    return out;
+}
+
+PyDoc_STRVAR(lacking_doc, "lacking(instances, name) -> [i for i in instances if name not in i.__dict__]");
+
+static PyObject *
+lacking(PyObject *self, PyObject *const *args, Py_ssize_t count)
+{
+    if (count != 2) {
+        PyErr_SetString(PyExc_TypeError, lacking_doc);
+        return NULL;
+    }
+    PyObject *instances = snapshot(args[0], lacking_doc);
+    PyObject *out = instances == NULL ? NULL : PyList_New(0);
+    for (Py_ssize_t n = 0; out != NULL && n < PyTuple_GET_SIZE(instances); n++) {
+        PyObject *one = PyTuple_GET_ITEM(instances, n);
+        PyObject *held = PyObject_GenericGetDict(one, NULL);
+        int has = held == NULL ? -1 : PyDict_Contains(held, args[1]);
+        Py_XDECREF(held);
+        if (has < 0 || (!has && PyList_Append(out, one) < 0))
+            Py_CLEAR(out);
+    }
+    Py_XDECREF(instances);
+    return out;
+}
+
 PyDoc_STRVAR(kinds_doc, "kinds(values) -> set(map(type, values))");
 
 static PyObject *
@@ -1083,6 +1133,8 @@ static PyMethodDef functions[] = {
     {"settle", (PyCFunction)(void (*)(void))settle, METH_FASTCALL, settle_doc},
     {"kinds", kinds, METH_O, kinds_doc},
     {"values_of", values_of, METH_O, values_of_doc},
+    {"unique", unique, METH_O, unique_doc},
+    {"lacking", (PyCFunction)(void (*)(void))lacking, METH_FASTCALL, lacking_doc},
     {"text_facts", text_facts, METH_O, text_facts_doc},
     {"changed", (PyCFunction)(void (*)(void))changed, METH_FASTCALL, changed_doc},
     {"array_texts", (PyCFunction)(void (*)(void))array_texts, METH_FASTCALL, NULL},

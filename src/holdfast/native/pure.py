@@ -7,7 +7,7 @@ Layout: array_recv in https://github.com/postgres/postgres/blob/REL_15_STABLE/sr
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 from weakref import ref
@@ -97,6 +97,16 @@ def settle(held: Held, name: str) -> list[Any]:
 def values_of(instances: list[Any]) -> Held:
     """Take the ``__dict__`` of each object."""
     return [instance.__dict__ for instance in instances]
+
+
+def unique(objects: Iterable[Any]) -> list[Any]:
+    """Take each object once, by its identity, and leave None out."""
+    return list({id(one): one for one in objects if one is not None}.values())
+
+
+def lacking(instances: Iterable[Any], name: str) -> list[Any]:
+    """Take the objects that hold nothing under a name."""
+    return [instance for instance in instances if name not in instance.__dict__]
 
 
 def kinds(values: Sequence[Any]) -> set[type[Any]]:

@@ -162,9 +162,15 @@ def _columns_of(attributes: tuple[Any, ...]) -> tuple[Any, ...]:
     )
 
 
-def _start(attribute: Any) -> LoaderOption:
-    _relation_of(attribute)
-    return LoaderOption(attribute.source, (), ())
+def _load(attribute: Any, strategy: str) -> LoaderOption:
+    """The option that begins with a relation; an option is a value, so the attribute keeps it."""
+    relation, criteria = _relation_of(attribute)
+    made: LoaderOption | None = attribute.memo.get(strategy)
+    if made is None:
+        path = (relation,)
+        made = LoaderOption(attribute.source, path, (Direction(path, "load", strategy, criteria),))
+        attribute.memo[strategy] = made
+    return made
 
 
 def _start_columns(attributes: tuple[Any, ...]) -> LoaderOption:
@@ -174,7 +180,7 @@ def _start_columns(attributes: tuple[Any, ...]) -> LoaderOption:
 
 def selectinload(attribute: Any) -> LoaderOption:
     """Load a relation with one more statement, sent right after the first: ``selectinload(User.posts)``."""
-    return _start(attribute).selectinload(attribute)
+    return _load(attribute, "selectin")
 
 
 def subqueryload(attribute: Any) -> LoaderOption:
@@ -182,27 +188,27 @@ def subqueryload(attribute: Any) -> LoaderOption:
 
     Keys of the parents are sent as one array, so it costs what `selectinload` costs and gives the same.
     """
-    return _start(attribute).subqueryload(attribute)
+    return _load(attribute, "subquery")
 
 
 def joinedload(attribute: Any, innerjoin: bool = False) -> LoaderOption:
     """Load a relation in the same statement, by an outer join (inner, if every parent has a target)."""
-    return _start(attribute).joinedload(attribute, innerjoin)
+    return _load(attribute, "inner" if innerjoin else "joined")
 
 
 def lazyload(attribute: Any) -> LoaderOption:
     """Load a relation at the first touch, for all siblings: the default."""
-    return _start(attribute).lazyload(attribute)
+    return _load(attribute, "batch")
 
 
 def defaultload(attribute: Any) -> LoaderOption:
     """Name a relation to say something about what lies behind it."""
-    return _start(attribute).defaultload(attribute)
+    return _load(attribute, "default")
 
 
 def noload(attribute: Any) -> LoaderOption:
     """Leave a relation empty."""
-    return _start(attribute).noload(attribute)
+    return _load(attribute, "noload")
 
 
 def raiseload(attribute: Any, sql_only: bool = False) -> LoaderOption:
@@ -212,7 +218,7 @@ def raiseload(attribute: Any, sql_only: bool = False) -> LoaderOption:
     """
     if isinstance(attribute, str) and attribute == "*":
         return LoaderOption(None, (), ()).raiseload(attribute, sql_only)
-    return _start(attribute).raiseload(attribute, sql_only)
+    return _load(attribute, "raise_on_sql" if sql_only else "raise")
 
 
 def load_only(*attributes: Any) -> LoaderOption:

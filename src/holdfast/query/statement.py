@@ -62,9 +62,13 @@ class Select(sa.Select[*Ts]):
 
     def order_by(self, *clauses: Any) -> Self:
         """Order the rows; a further call orders those that are alike so far."""
-        ordered = super().order_by(*clauses)
-        if self._short is not None and clauses and None not in (forms := [order_form_of(c) for c in clauses]):
-            ordered._short = ((*self._short[0], ("order by", *forms)), self._short[1])
+        short = self._short
+        forms = [] if short is None else [order_form_of(clause) for clause in clauses]
+        if short is None or not forms or None in forms:
+            return super().order_by(*clauses)
+        ordered = self._generate()
+        ordered._order_by_clauses = (*self._order_by_clauses, *clauses)
+        ordered._short = ((*short[0], ("order by", *forms)), short[1])
         return ordered
 
     def limit(self, limit: Any) -> Self:
@@ -83,9 +87,13 @@ class Select(sa.Select[*Ts]):
 
     def options(self, *options: Any) -> Self:
         """Say how relations and columns are loaded: ``selectinload(User.posts)`` and its kin."""
-        told = super().options(*options)
-        if self._short is not None and None not in (forms := [option_form_of(one) for one in options]):
-            told._short = ((*self._short[0], *forms), self._short[1])
+        short = self._short
+        forms = [] if short is None else [option_form_of(option) for option in options]
+        if short is None or None in forms:
+            return super().options(*options)
+        told = self._generate()
+        told._with_options = (*self._with_options, *options)
+        told._short = ((*short[0], *forms), short[1])
         return told
 
     def _generate(self) -> Self:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from holdfast.model import Mapper, Relation
+from holdfast.native import unique
 from holdfast.plan import EntitySlot, Plan, entity_of
 from holdfast.query import Branch, LoadTree, load_tree
 from holdfast.steps import Operation
@@ -60,19 +61,19 @@ def load_planned(
 def _load_slot(
     core: Asking, slot: EntitySlot, objects: Sequence[Any], tree: LoadTree, chain: Chain
 ) -> Operation[None]:
-    unique = list({id(o): o for o in objects if o is not None}.values())
-    if not unique:
+    once = unique(objects)
+    if not once:
         return
     here = (*chain, slot.mapper)
     for relation, branch in _relations_of(slot, tree, here):
         yield from loading.load_relation(
-            core, slot.mapper, unique, relation, branch, bool(branch.criteria), chain=here
+            core, slot.mapper, once, relation, branch, bool(branch.criteria), chain=here
         )
         if branch.tree.branches:
-            yield from _deepen(core, relation, unique, branch.tree, here)
+            yield from _deepen(core, relation, once, branch.tree, here)
     for join in slot.joins:
         if _wants(join.entity):
-            targets = [target for parent in unique for target in held(parent, join.relation)]
+            targets = [target for parent in once for target in held(parent, join.relation)]
             yield from _load_slot(core, join.entity, targets, tree.branch(join.relation).tree, here)
 
 
@@ -103,7 +104,7 @@ def _deepen(
     """What lies behind a relation that was loaded already, and so brought no rows to hang it on."""
     for inner, branch in tree.branches:
         if branch.strategy in EAGER:
-            targets = list({id(t): t for o in parents for t in held(o, relation)}.values())
+            targets = unique(t for o in parents for t in held(o, relation))
             if targets:
                 yield from loading.load_relation(
                     core, relation.target, targets, inner, branch, False, chain=chain

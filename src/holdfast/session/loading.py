@@ -21,7 +21,7 @@ from holdfast.model import (
     join_condition,
     make_collection,
 )
-from holdfast.native import group, values_at
+from holdfast.native import group, lacking, unique, values_at
 from holdfast.plan import Backend, adapt
 from holdfast.query import PLAIN, Branch, LoadTree, TreeOption
 from holdfast.steps import Operation
@@ -49,20 +49,20 @@ def load_relation(
     """Load a relation for all objects that lack it (``renew``: for all); ``chain`` is how they were reached."""
     chain = chain or (mapper,)
     name = relation.name
-    lacking = list(instances) if renew else [i for i in instances if name not in i.__dict__]
-    if not lacking:
+    wanting = list(instances) if renew else lacking(instances, name)
+    if not wanting:
         return
     if branch.strategy == "noload":
-        for instance in lacking:
+        for instance in wanting:
             instance.__dict__[name] = make_collection(instance, relation) if relation.uselist else None
         return
     if relation.direction is Direction.MANY_TO_ONE and relation.simple and not branch.criteria:
-        yield from _load_targets(core, lacking, relation, branch.tree, chain)
+        yield from _load_targets(core, wanting, relation, branch.tree, chain)
         return
-    yield from _load_members(core, lacking, relation, branch, chain)
-    core.note_loaded(lacking, name)
+    yield from _load_members(core, wanting, relation, branch, chain)
+    core.note_loaded(wanting, name)
     if (core.new or core.dirty) and not renew:
-        catch_up(core, relation, lacking)
+        catch_up(core, relation, wanting)
 
 
 def _load_targets(
@@ -329,9 +329,9 @@ def _complete(
     core: Asking, mapper: Mapper, instances: Sequence[Any], names: Sequence[str]
 ) -> Operation[None]:
     """Load the columns that a relation needs, where they were left out."""
-    lacking = [i for i in instances if any(name not in i.__dict__ for name in names)]
-    if lacking:
-        yield from load_columns(core, mapper, lacking, tuple(names))
+    wanting = unique(one for name in names for one in lacking(instances, name))
+    if wanting:
+        yield from load_columns(core, mapper, wanting, tuple(names))
 
 
 def load_columns(

@@ -20,6 +20,7 @@ from holdfast.model import (
     mapper_of,
     unknown_attribute,
 )
+from holdfast.native import lacking, unique
 from holdfast.query import PLAIN
 from holdfast.steps import Operation
 
@@ -112,8 +113,8 @@ class Reading(Asking):
             members.append(instance)
         relation = mapper.relations.get(name)
         if relation is None:
-            lacking = [m for m in members if name not in m.__dict__ and RAW + name not in m.__dict__]
-            yield from loading.load_column(self, mapper, lacking, name)
+            wanting = [m for m in members if name not in m.__dict__ and RAW + name not in m.__dict__]
+            yield from loading.load_column(self, mapper, wanting, name)
             if name not in instance.__dict__ and RAW + name not in instance.__dict__:
                 raise loading.row_gone(mapper)
             return
@@ -122,10 +123,10 @@ class Reading(Asking):
 
     def load_relation(self, mapper: Mapper, instances: Sequence[Any], relation: Relation) -> Operation[None]:
         """Load a relation in the course of a flush."""
-        lacking = [i for i in instances if relation.name not in i.__dict__]
-        if lacking:
+        wanting = lacking(instances, relation.name)
+        if wanting:
             branch = PLAIN.branch(relation)
-            yield from loading.load_relation(self, mapper, lacking, relation, branch, False)
+            yield from loading.load_relation(self, mapper, wanting, relation, branch, False)
 
     def load(self, objects: Any, path: Sequence[Any]) -> Operation[None]:
         """Load a path of relations for objects: one statement per step."""
@@ -152,7 +153,7 @@ class Reading(Asking):
             branch = replace(PLAIN.branch(relation), strategy="selectin", criteria=attribute.extra)
             yield from loading.load_relation(self, mapper, here, relation, branch, bool(attribute.extra))
             if step < len(path):
-                here = list({id(t): t for o in here for t in eager.held(o, relation)}.values())
+                here = unique(t for o in here for t in eager.held(o, relation))
 
     def _load_columns(self, mapper: Mapper, instances: list[Any], attribute: Any) -> Operation[None]:
         name = mapper.attributes.get(attribute)
@@ -160,9 +161,9 @@ class Reading(Asking):
             raise InvalidRequestError(
                 f"{attribute} is no attribute of {mapper.name}", mend=f"Name an attribute of {mapper.name}."
             )
-        lacking = [i for i in instances if name not in i.__dict__ and RAW + name not in i.__dict__]
-        if lacking:
-            yield from loading.load_column(self, mapper, lacking, name)
+        wanting = [i for i in instances if name not in i.__dict__ and RAW + name not in i.__dict__]
+        if wanting:
+            yield from loading.load_column(self, mapper, wanting, name)
 
     def refresh(self, instance: Any, names: Iterable[str] | None = None, lock: Any = None) -> Operation[None]:
         """Read the object's row again; changes that were not flushed are lost."""
@@ -210,4 +211,4 @@ class Reading(Asking):
 def _as_list(objects: Any) -> list[Any]:
     if hasattr(type(objects), "__mapper__"):
         return [objects]
-    return list({id(o): o for o in objects if o is not None}.values())
+    return unique(objects)
