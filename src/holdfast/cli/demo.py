@@ -69,7 +69,7 @@ def _show(stage: Stage, fast: bool) -> None:
     for outcome in stage.remaining():
         screen.show(outcome)
         outcomes.append(outcome)
-    screen.goodbye(totals(outcomes), stage.place.kept)
+    screen.goodbye(totals(outcomes), stage.place)
 
 
 def _load(stage: Stage, screen: Screen, fast: bool) -> Outcome:

@@ -26,6 +26,7 @@ from holdfast.cli.paper import (
 )
 from holdfast.errors import HoldfastError
 
+from .place import Place
 from .reading import Catalogue
 from .stage import STEPS, Outcome, Sent
 
@@ -92,19 +93,23 @@ class Screen:
         if self.pauses:
             sleep(PAUSE_SECONDS)
 
-    def goodbye(self, totals: Mapping[str, Any], kept: str | None) -> None:
+    def goodbye(self, totals: Mapping[str, Any], place: Place) -> None:
         console = self.console
         console.print()
         console.print(Rule(style="dim"))
         console.print(
             f"{totals['steps']} steps, {totals['statements']:,} statements, {totals['seconds']:.1f} s in Holdfast."
         )
-        if kept is None:
+        if place.schema is not None:
+            console.print("The schema with its tables is gone again.")
+        elif place.kept is None:
             console.print("The database is gone again; --keep FILE keeps it.")
         else:
-            console.print(Text(f"The database is kept in {kept}."))
+            console.print(Text(f"The database is kept in {place.kept}."))
         console.print()
-        console.print(facts_table(_NEXT))
+        console.print(
+            facts_table(_NEXT if place.schema is None else {"holdfast demo": "the same on SQLite", **_LATER})
+        )
 
     def _note(self, text: str) -> None:
         self.console.print(Text(text, style="dim"))
@@ -192,8 +197,8 @@ def _cut(text: str, longest: int) -> str:
     return text if len(text) <= longest else text[: max(1, longest - 1)].rstrip() + "…"
 
 
-_NEXT = {
-    "holdfast demo --url postgresql://…": "the same on PostgreSQL",
+_LATER = {
     "holdfast show app.models:statement": "what your own statement becomes",
     "holdfast explain unique-violation": "an error's page: how to mend it",
 }
+_NEXT = {"holdfast demo --url postgresql://…": "the same on PostgreSQL", **_LATER}
