@@ -91,11 +91,19 @@ class Command:
     """Run a statement without parameters or rows: BEGIN, COMMIT, SAVEPOINT, DDL.
 
     A ``cleanup`` command is finished in spite of cancellation; if it cannot be, the connection is
-    thrown away.
+    thrown away.  A ``finish`` command, COMMIT, is not begun on a connection that is known to be
+    gone, and once begun it is waited for in spite of cancellation, so that its outcome is known:
+    its answer is sent in first, and the cancellation is delivered when the operation has ended.
     """
 
     sql: str
     cleanup: bool = False
+    finish: bool = False
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether a cancellation waits for its end."""
+        return self.cleanup or self.finish
 
     def perform(self, port: Port) -> Any:
         return port.command(self.sql)
@@ -133,5 +141,5 @@ def run(sql: str, params: Sequence[Any] = ()) -> Operation[Answer]:
     return answer
 
 
-def command(sql: str, *, cleanup: bool = False) -> Operation[None]:
-    yield Command(sql, cleanup)
+def command(sql: str, *, cleanup: bool = False, finish: bool = False) -> Operation[None]:
+    yield Command(sql, cleanup, finish)

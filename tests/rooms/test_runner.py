@@ -33,6 +33,12 @@ class Port:
         self.entered = asyncio.Event()
         self.go_on = asyncio.Event()
 
+    def is_cut(self) -> bool:
+        return False
+
+    def cut(self) -> None:
+        self.usable = False
+
     def command(self, sql: str) -> None:
         self.done.append(sql)
         self.in_transaction = sql == "BEGIN" or (self.in_transaction and sql not in ("COMMIT", "ROLLBACK"))
@@ -292,7 +298,7 @@ async def test_a_cleanup_is_finished_in_spite_of_more_cancellation() -> None:
 
 
 async def test_a_cleanup_that_does_not_end_costs_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("holdfast.runner.async_.CLEANUP_SECONDS", 0.01)
+    monkeypatch.setattr("holdfast.runner.patience.CLEANUP_SECONDS", 0.01)
     runner, pool, port = async_runner()
     await runner(command("BEGIN"))
     port.hangs = {"slow", "ROLLBACK"}
@@ -303,7 +309,7 @@ async def test_a_cleanup_that_does_not_end_costs_the_connection(monkeypatch: pyt
     with pytest.raises(asyncio.CancelledError):
         await task
 
-    assert pool.log == ["acquire", "discard"]
+    assert pool.log == ["acquire", "abandon"]
 
 
 async def test_a_cancellation_during_a_cleanup_is_not_lost() -> None:

@@ -18,7 +18,7 @@ from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
 from sqlalchemy.engine import URL
 
 from holdfast import errors
-from holdfast.drivers import postgresql, sqlstate
+from holdfast.drivers import ends, postgresql, sqlstate
 from holdfast.drivers.asyncpg_probe import SharedAsyncpg, ask, open_beside
 from holdfast.drivers.pooler import Pooler
 from holdfast.drivers.values import blame, blame_naive
@@ -95,8 +95,12 @@ class AsyncpgConnection:
         keys = tuple(attribute.name for attribute in statement.get_attributes()) or None
         return Answer(keys, rows, _count(statement.get_statusmsg()))
 
-    async def command(self, sql: str) -> None:
-        await self._raw.execute(sql)
+    async def command(self, sql: str) -> str | None:
+        return await self._raw.execute(sql)  # type: ignore[no-any-return]
+
+    def is_cut(self) -> bool:
+        socket = self._raw._transport.get_extra_info("socket")  # asyncpg has no public way to it
+        return self._raw.is_closed() or ends.is_cut(socket.fileno())
 
     async def ping(self) -> None:
         # execute() fails on an empty statement, having no status to decode; and that a failed

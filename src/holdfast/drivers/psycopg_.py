@@ -19,7 +19,7 @@ from sqlalchemy.engine import URL
 from sqlalchemy.types import JSON, TypeDecorator, TypeEngine
 
 from holdfast import errors
-from holdfast.drivers import binary_arrays, postgresql, sqlstate
+from holdfast.drivers import binary_arrays, ends, postgresql, sqlstate
 from holdfast.drivers.pooler import Pooler
 from holdfast.drivers.psycopg_probe import ask_process, ask_process_async
 from holdfast.drivers.values import blame
@@ -51,6 +51,9 @@ class _Base:
     @property
     def usable(self) -> bool:
         return self._pgconn.transaction_status in _USABLE
+
+    def is_cut(self) -> bool:
+        return not self.usable or ends.is_cut(self._pgconn.socket)
 
     def terminate(self) -> None:
         self._pgconn.finish()
@@ -84,8 +87,11 @@ class PsycopgConnection(_Base):
             return Answer(None, (), cursor.rowcount)
         return self._answer(cursor.fetchall())
 
-    def command(self, sql: str) -> None:
-        self._cursor.execute(sql, prepare=False)
+    def command(self, sql: str) -> str | None:
+        return self._cursor.execute(sql, prepare=False).statusmessage  # type: ignore[no-any-return]
+
+    def cut(self) -> None:
+        ends.hang_up(self._pgconn.socket)
 
     def ping(self) -> None:
         self._cursor.execute("", prepare=False)
@@ -122,8 +128,9 @@ class PsycopgAsyncConnection(_Base):
             return Answer(None, (), cursor.rowcount)
         return self._answer(await cursor.fetchall())
 
-    async def command(self, sql: str) -> None:
+    async def command(self, sql: str) -> str | None:
         await self._cursor.execute(sql, prepare=False)
+        return self._cursor.statusmessage  # type: ignore[no-any-return]
 
     async def ping(self) -> None:
         await self._cursor.execute("", prepare=False)

@@ -71,6 +71,12 @@ class SqliteConnection:
     def command(self, sql: str) -> None:
         self._execute(sql)
 
+    def is_cut(self) -> bool:
+        return self._raw is None
+
+    def cut(self) -> None:
+        self.cancel()  # there is no wire; what is under way can be stopped
+
     def ping(self) -> None:
         self._execute("SELECT 1").fetchall()
 

@@ -1,29 +1,30 @@
 """Runs operations on a connection of an async pool.
 
-Rule: a step that was cancelled half-way leaves its connection clean or thrown away; a clean-up
-command is finished in spite of cancellation, within a deadline.
+Rule: a step that was cancelled half-way leaves its connection clean or thrown away.  A clean-up or a COMMIT is
+finished in spite of cancellation, within a deadline, and the cancellation is delivered afterwards.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 from holdfast.errors import ConnectionLost
 from holdfast.observe import Observers
-from holdfast.runner.drive import Teller, to_throw
+from holdfast.runner import outcome
+from holdfast.runner.drive import Teller, end, to_throw
+from holdfast.runner.patience import Patience
 from holdfast.runner.protocol import AsyncLender, Translate
 from holdfast.steps import Command, Operation, Step
 
 T = TypeVar("T")
-CLEANUP_SECONDS = 5.0
 
 
 class AsyncRunner:
     """Carries out the operations of one async session, one after the other."""
 
-    __slots__ = ("_cut", "_owed", "_pool", "_teller", "_translate", "connection")
+    __slots__ = ("_cut", "_patience", "_pool", "_teller", "_translate", "connection")
 
     def __init__(
         self,
@@ -36,9 +37,9 @@ class AsyncRunner:
         self._pool = pool
         self._translate = translate
         self._teller = Teller(observers if observers is not None else Observers(), echo)
+        self._patience = Patience()
         self.connection: Any = None
         self._cut = False  # a statement was cancelled half-way and none has succeeded since
-        self._owed = False  # a cancellation was put off by a clean-up
 
     def __repr__(self) -> str:
         return f"AsyncRunner(connection={self.connection!r})"
@@ -54,6 +55,11 @@ class AsyncRunner:
         except GeneratorExit:  # the coroutine is closed unfinished, and may not await any more
             self._abandon()
             raise
+        except BaseException as error:
+            if not isinstance(error, Exception):
+                end(operation)
+                self._cut = self._cut or (self.connection is not None and self.connection.in_transaction)
+            raise
         finally:
             connection = self.connection
             if connection is None or self._cut:
@@ -61,20 +67,15 @@ class AsyncRunner:
             elif not connection.in_transaction:
                 self.connection = None
                 await self._pool.release(connection, discard=not connection.usable)
-            if self._owed:
-                self._pay()
+            if self._patience.owes:
+                self._patience.pay()
 
     async def close(self) -> None:
         """Roll back what is open and give the connection back."""
-        connection = self.connection
-        if connection is None:
+        if self.connection is None:
             return
-        clean = not connection.in_transaction
-        if not clean and connection.usable:
-            clean = await self._finish(connection.command("ROLLBACK"))
-        self.connection = None
-        await self._pool.release(connection, discard=not (clean and connection.usable))
-        self._pay()
+        await self._settle(ping=False)
+        self._patience.pay()
 
     async def discard(self) -> None:
         """Throw the connection away, and with it what is open."""
@@ -90,7 +91,7 @@ class AsyncRunner:
             answer: Any = None
             try:
                 connection = self.connection
-                if connection is None or (type(step) is Command and step.cleanup):
+                if connection is None or (type(step) is Command and step.is_kept):
                     answer = await self._perform_apart(step)
                 elif perform is None:
                     answer = await step.perform(connection)
@@ -98,7 +99,7 @@ class AsyncRunner:
                     answer = await perform(step)
             except BaseException as error:
                 failure = to_throw(error, step, self._translate)
-                if isinstance(failure, (asyncio.CancelledError, ConnectionLost)):
+                if isinstance(failure, ConnectionLost) or not isinstance(failure, Exception):
                     self._cut = True  # asyncpg learns of its end later than we do
             try:
                 step = send(answer) if failure is None else operation.throw(failure)
@@ -106,20 +107,36 @@ class AsyncRunner:
                 return done.value  # type: ignore[no-any-return]
 
     async def _perform_apart(self, step: Step) -> Any:
-        """Carry out a step without a connection yet, or a clean-up."""
-        cleanup = isinstance(step, Command) and step.cleanup
+        """Carry out a step without a connection yet, a clean-up, or a COMMIT."""
+        if type(step) is Command:
+            if step.finish:
+                return await self._perform_finish(step)
+            if step.cleanup:
+                return await self._perform_cleanup(step)
+        self.connection = await self._pool.acquire()
+        return await (self._tell(step) if self._teller.active else step.perform(self.connection))
+
+    async def _perform_cleanup(self, step: Command) -> Any:
         if self.connection is None:
-            if cleanup:
-                return None  # nothing is open, so there is nothing to clean
-            self.connection = await self._pool.acquire()
-        if not cleanup:
-            return await (self._tell(step) if self._teller.active else step.perform(self.connection))
+            return None  # nothing is open, so there is nothing to clean
         task = asyncio.ensure_future(self._tell(step))
-        if await self._wait_for(task):
+        if await self._patience.wait_for(task):
             answer = task.result()
             self._cut = False
             return answer
-        await self.discard()  # and with the connection goes what was to be cleaned
+        self._abandon()  # and with the connection goes what was to be cleaned
+        return None
+
+    async def _perform_finish(self, step: Command) -> Any:
+        """Begin a COMMIT only on a connection that can carry it, and then wait for its answer."""
+        if (refused := outcome.refusal(self.connection, step)) is not None:
+            raise refused
+        task = asyncio.ensure_future(self._tell(step))
+        if not await self._patience.wait_for(task, once_cancelled=True) or task.cancelled():
+            self._abandon()
+            raise outcome.given_up(step)
+        if (contradicted := outcome.contradiction(task.result(), step)) is not None:
+            raise contradicted
         return None
 
     async def _tell(self, step: Step) -> Any:
@@ -136,15 +153,21 @@ class AsyncRunner:
         self._teller.ended(step, answer, start)
         return answer
 
-    async def _settle(self) -> None:
+    async def _settle(self, *, ping: bool = True) -> None:
         """Give a connection back whose statement was cut; it must first answer again."""
         connection, self.connection, self._cut = self.connection, None, False
         if connection is None:
             return
-        clean = connection.usable and await self._finish(connection.ping())
-        if clean and connection.in_transaction:
-            clean = await self._finish(connection.command("ROLLBACK"))
-        await self._pool.release(connection, discard=not (clean and connection.usable))
+        clean = in_time = True
+        if connection.usable and ping:
+            clean, in_time = await self._finish(connection.ping())
+        if clean and connection.usable and connection.in_transaction:
+            clean, in_time = await self._finish(connection.command("ROLLBACK"))
+        if not in_time:
+            self._pool.abandon(connection)  # to part politely from what does not answer only takes time
+            return
+        clean = clean and connection.usable and not connection.in_transaction
+        await self._pool.release(connection, discard=not clean)
 
     def abandon(self) -> None:
         """Cut the connection when nobody will come back for it; needs no event loop."""
@@ -155,26 +178,8 @@ class AsyncRunner:
         if connection is not None:
             self._pool.abandon(connection)
 
-    async def _finish(self, work: Awaitable[Any]) -> bool:
-        """Wait for a clean-up whatever cancels us; tell whether it went well in time."""
+    async def _finish(self, work: Coroutine[Any, Any, Any]) -> tuple[bool, bool]:
+        """Wait for a clean-up whatever cancels us; tell whether it went well, and whether in time."""
         task = asyncio.ensure_future(work)
-        return await self._wait_for(task) and not task.cancelled() and task.exception() is None
-
-    async def _wait_for(self, task: asyncio.Future[Any]) -> bool:
-        """Wait for a task whatever cancels us; tell whether it ended in time."""
-        end = asyncio.get_running_loop().time() + CLEANUP_SECONDS
-        while not task.done():
-            remaining = end - asyncio.get_running_loop().time()
-            if remaining <= 0:
-                task.cancel()
-                return False
-            try:
-                await asyncio.wait({task}, timeout=remaining)
-            except asyncio.CancelledError:
-                self._owed = True
-        return True
-
-    def _pay(self) -> None:
-        owed, self._owed = self._owed, False
-        if owed:
-            raise asyncio.CancelledError
+        in_time = await self._patience.wait_for(task)
+        return in_time and not task.cancelled() and task.exception() is None, in_time

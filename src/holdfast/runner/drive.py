@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from time import perf_counter
 from typing import Any, TypeVar
 
 from holdfast.errors import HoldfastError
 from holdfast.observe import Observers, StatementEnded, StatementFailed, StatementStarted
+from holdfast.runner.outcome import judge
 from holdfast.runner.protocol import Translate
 from holdfast.steps import Answer, Operation, Step
 
@@ -50,7 +52,13 @@ def to_throw(error: BaseException, step: Step, translate: Translate) -> BaseExce
     """Give what the generator shall see instead of a driver's exception."""
     if isinstance(error, HoldfastError) or not isinstance(error, Exception):
         return error
-    return translate(error, step.sql, getattr(step, "params", ()))
+    return judge(translate(error, step.sql, getattr(step, "params", ())), step)
+
+
+def end(operation: Operation[Any]) -> None:
+    """Let an operation that was left between two steps undo its own notes; it may ask for nothing more."""
+    with suppress(RuntimeError):  # it asked for a clean-up, which the connection gets without its asking
+        operation.close()
 
 
 class Teller:
@@ -102,4 +110,4 @@ def _rowcount(answer: Any) -> int:
         return answer
     if isinstance(answer, Answer):
         return answer.rowcount if answer.keys is None else len(answer.rows)
-    return -1 if answer is None else len(answer)
+    return -1 if answer is None or isinstance(answer, str) else len(answer)

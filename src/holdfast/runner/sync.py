@@ -1,15 +1,17 @@
 """Runs operations on a connection of a blocking pool.
 
-Rule: between two operations a connection is held only while it is in a transaction.
+Rule: between two operations a connection is held only while it is in a transaction.  Ctrl-C ends a statement and
+with it the transaction; a COMMIT or a clean-up it waits for.
 """
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import Any, TypeVar
 
 from holdfast.observe import Observers
-from holdfast.runner.drive import Teller, drive
+from holdfast.runner import outcome
+from holdfast.runner.drive import Teller, drive, end
+from holdfast.runner.interrupt import Shield
 from holdfast.runner.protocol import Lender, Translate
 from holdfast.steps import Command, Operation, Step
 
@@ -19,7 +21,7 @@ T = TypeVar("T")
 class SyncRunner:
     """Carries out the operations of one session, one after the other."""
 
-    __slots__ = ("_pool", "_teller", "_translate", "connection")
+    __slots__ = ("_pool", "_shield", "_teller", "_translate", "connection")
 
     def __init__(
         self,
@@ -32,6 +34,7 @@ class SyncRunner:
         self._pool = pool
         self._translate = translate
         self._teller = Teller(observers if observers is not None else Observers(), echo)
+        self._shield: Shield | None = None
         self.connection: Any = None
 
     def __repr__(self) -> str:
@@ -53,21 +56,28 @@ class SyncRunner:
             if self.connection is None and (failure := self._borrow()) is not None:
                 return self._go_on(operation, failure)
             return drive(operation, step, self._translate, self.connection)
+        except BaseException as error:
+            if not isinstance(error, Exception):
+                self._settle(operation)
+            raise
         finally:
+            if self._shield is not None:
+                self._shield.spare()
             connection = self.connection
             if connection is not None and not connection.in_transaction:
                 self.connection = None
                 self._pool.release(connection, discard=not connection.usable)
+            if self._shield is not None:
+                self._put_down()
 
     def close(self) -> None:
         """Roll back what is open and give the connection back."""
-        connection, self.connection = self.connection, None
-        if connection is None:
+        if self.connection is None:
             return
-        with suppress(Exception):
-            if connection.in_transaction:
-                connection.command("ROLLBACK")
-        self._pool.release(connection, discard=connection.in_transaction or not connection.usable)
+        try:
+            self._end()
+        finally:
+            self._put_down()
 
     def abandon(self) -> None:
         """Throw the connection away when nobody will come back for it."""
@@ -96,10 +106,57 @@ class SyncRunner:
 
     def _perform(self, step: Step) -> Any:
         """Carry out a step when there may be no connection yet, or somebody listens."""
-        if self.connection is None:
-            if isinstance(step, Command) and step.cleanup:
-                return None  # nothing is open, so there is nothing to clean
+        kept = type(step) is Command and step.is_kept
+        if self.connection is None and not kept:
             self.connection = self._pool.acquire()
+        if kept and not self._may_begin(step):  # type: ignore[arg-type]
+            return None
         if self._teller.active:
-            return self._teller.tell(step, self.connection, self._translate)
-        return step.perform(self.connection)
+            answer = self._teller.tell(step, self.connection, self._translate)
+        else:
+            answer = step.perform(self.connection)
+        if kept and (contradicted := outcome.contradiction(answer, step)) is not None:  # type: ignore[arg-type]
+            raise contradicted
+        return answer
+
+    def _may_begin(self, step: Command) -> bool:
+        """Put Ctrl-C off for a COMMIT or a clean-up; tell whether there is anything to end."""
+        if step.finish:
+            refused = outcome.refusal(self.connection, step)
+            if refused is not None:
+                raise refused
+        elif self.connection is None:
+            return False  # nothing is open, so there is nothing to clean
+        self._put_up()
+        return True
+
+    def _settle(self, operation: Operation[Any]) -> None:
+        """End the transaction of an operation that Ctrl-C or the like has ended."""
+        end(operation)
+        if self.connection is not None:
+            self._end()
+
+    def _end(self) -> None:
+        """Roll back what is open, and give the connection back clean or throw it away, whatever comes."""
+        self._put_up()
+        connection = self.connection
+        try:
+            if connection.usable and connection.in_transaction:
+                connection.command("ROLLBACK")
+        except Exception:
+            pass  # it shows in the connection's state
+        finally:
+            if self._shield is not None:
+                self._shield.spare()
+            self.connection = None
+            self._pool.release(connection, discard=connection.in_transaction or not connection.usable)
+
+    def _put_up(self) -> None:
+        if self._shield is None:
+            self._shield = Shield(self.connection.cut)
+        self._shield.raise_up()
+
+    def _put_down(self) -> None:
+        shield, self._shield = self._shield, None
+        if shield is not None:
+            shield.put_down()

@@ -14,6 +14,7 @@ from threading import Thread
 from typing import Any, TypeVar
 
 from holdfast.observe import Observers
+from holdfast.runner import outcome
 from holdfast.runner.drive import Teller, drive
 from holdfast.runner.protocol import AsyncLender, Translate
 from holdfast.steps import Command, Operation, Step
@@ -40,10 +41,14 @@ class Worker:
         """Start a thread and open a connection on it."""
         worker = cls()
         worker._thread.start()
+
+        def open_connection() -> None:
+            worker.connection = connect()
+
         try:
-            worker.connection = await worker.call(connect)
+            await worker.call(open_connection)
         except BaseException:
-            worker._jobs.put(None)
+            worker.terminate()
             raise
         return worker
 
@@ -55,10 +60,12 @@ class Worker:
     def usable(self) -> bool:
         return bool(self.connection.usable)
 
-    async def call(self, work: Callable[[], T]) -> T:
-        """Run a function on the thread; a cancellation interrupts it and waits for its end."""
+    async def call(self, work: Callable[[], T], *, cleaning: bool = False) -> T:
+        """Run a function on the thread; a cancellation waits for its end, and interrupts what cleans nothing."""
         loop = asyncio.get_running_loop()
-        return await self.run(Job(work, loop, loop.create_future()))  # type: ignore[no-any-return]
+        job = Job(work, loop, loop.create_future())
+        job.cleaning = cleaning
+        return await self.run(job)  # type: ignore[no-any-return]
 
     async def run(self, job: Job) -> Any:
         self._jobs.put(job)
@@ -88,17 +95,24 @@ class Worker:
     async def command(self, sql: str) -> None:
         await self.call(lambda: self.connection.command(sql))
 
+    async def roll_back(self) -> None:
+        """Roll back what is open, to its end in spite of cancellation; an error shows in the connection's state."""
+        if self.usable and self.in_transaction:
+            with suppress(Exception):
+                await self.call(lambda: self.connection.command("ROLLBACK"), cleaning=True)
+
     async def close(self) -> None:
         """Close the connection and end the thread."""
         try:
-            await self.call(self.connection.close)
+            await self.call(self.connection.close, cleaning=True)
         finally:
             self._jobs.put(None)
 
     def terminate(self) -> None:
         """Let the thread close the connection when it can; nobody waits."""
-        self.connection.cancel()
-        self._jobs.put(Job(self.connection.close, None, None))
+        if self.connection is not None:
+            self.connection.cancel()
+            self._jobs.put(Job(self.connection.close, None, None))
         self._jobs.put(None)
 
 
@@ -167,7 +181,7 @@ class AsyncThreadRunner:
         try:
             step = operation.send(None)
             while self.connection is None:
-                failure = None if _is_cleanup(step) else await self._borrow()
+                failure = None if _is_cleanup(step) else await self._borrow(step)
                 if self.connection is None:
                     step = operation.send(None) if failure is None else operation.throw(failure)
         except StopIteration as done:
@@ -175,12 +189,18 @@ class AsyncThreadRunner:
         worker = self.connection
         try:
             return await worker.run(self._job(worker, operation, step))  # type: ignore[no-any-return]
+        except BaseException as error:
+            if not isinstance(error, Exception) and worker.in_transaction:
+                await self.close()
+            raise
         finally:
-            if not worker.in_transaction:
+            if self.connection is not None and not worker.in_transaction:
                 self.connection = None
                 await self._pool.release(worker, discard=not worker.usable)
 
-    async def _borrow(self) -> BaseException | None:
+    async def _borrow(self, step: Step) -> BaseException | None:
+        if type(step) is Command and step.finish:
+            return outcome.refusal(None, step)  # a COMMIT belongs to the connection that has the transaction
         try:
             self.connection = await self._pool.acquire()
         except BaseException as error:
@@ -192,9 +212,13 @@ class AsyncThreadRunner:
         tell = self._teller.tell if self._teller.active else None
 
         def perform(step: Step) -> Any:
-            job.cleaning = type(step) is Command and step.cleanup
-            if job.cancelled and not job.cleaning:
+            if job.cancelled and not _is_cleanup(step):
                 raise asyncio.CancelledError
+            job.cleaning = type(step) is Command and step.is_kept
+            if type(step) is Command and step.finish:
+                refused = outcome.refusal(connection, step)
+                if refused is not None:
+                    raise refused
             if tell is not None:
                 return tell(step, connection, translate)
             return step.perform(connection)
@@ -208,10 +232,10 @@ class AsyncThreadRunner:
         worker, self.connection = self.connection, None
         if worker is None:
             return
-        with suppress(Exception):
-            if worker.in_transaction:
-                await worker.command("ROLLBACK")
-        await self._pool.release(worker, discard=worker.in_transaction or not worker.usable)
+        try:
+            await worker.roll_back()
+        finally:
+            await self._pool.release(worker, discard=worker.in_transaction or not worker.usable)
 
     def abandon(self) -> None:
         """Cut the connection when nobody will come back for it; needs no event loop."""

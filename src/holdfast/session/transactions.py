@@ -111,7 +111,7 @@ class Transactions(Membership):
             )
         if self.in_transaction:
             try:
-                yield from command("COMMIT")
+                yield from command("COMMIT", finish=True)
             except BaseException:
                 self.failed = True
                 raise

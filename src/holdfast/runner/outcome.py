@@ -1,0 +1,68 @@
+"""What became of a COMMIT: done, not done, or unknown.
+
+Theory: a client knows that a transaction is not done as long as COMMIT was not sent, and when the server's own words
+refuse it.  It knows that it is done when the server says so.  In between, whatever ends the wait (a cut wire, a
+time-out of the driver, a cancellation that would wait no longer) leaves it unknown; to say anything else is a guess.
+
+Rule: decided by facts of the error and of the connection, for every driver alike, never by text.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from holdfast.errors import ConnectionLost, HoldfastError, Outcome, TransactionFailed
+from holdfast.steps import Command, Step
+
+_IN_DOUBT = frozenset({"40003", "08007"})
+"""SQLSTATEs by which a server, or a proxy before it, says that it does not know itself."""
+_SQLITE_IOERR = 10
+"""https://www.sqlite.org/rescode.html#ioerr: the log may hold the transaction, or not."""
+
+
+def is_finish(step: Step) -> bool:
+    """Whether a step is a COMMIT whose outcome is to be known."""
+    return type(step) is Command and step.finish
+
+
+def refusal(connection: Any, step: Command) -> HoldfastError | None:
+    """Say why a COMMIT is not even sent: nothing is open, or the wire is known to be cut."""
+    if connection is None:
+        return TransactionFailed(
+            "The transaction ended before its COMMIT",
+            mend="Call `session.rollback()` and do the work again; end transactions by the session only,"
+            " never by `text('COMMIT')` or `text('ROLLBACK')`.",
+            statement=step.sql,
+        )
+    if not connection.usable or connection.is_cut():
+        return ConnectionLost(statement=step.sql, outcome=Outcome.NOT_DONE)
+    return None
+
+
+def contradiction(answer: Any, step: Command) -> HoldfastError | None:
+    """Hear a server that answers a COMMIT with ROLLBACK: its transaction had failed before."""
+    return TransactionFailed(statement=step.sql) if step.finish and answer == "ROLLBACK" else None
+
+
+def judge(error: BaseException, step: Step) -> BaseException:
+    """Set the outcome of an error that ended a COMMIT under way."""
+    if is_finish(step) and isinstance(error, HoldfastError):
+        error.outcome = Outcome.NOT_DONE if _is_refused(error) else Outcome.UNKNOWN
+    return error
+
+
+def given_up(step: Command) -> ConnectionLost:
+    """Say that a COMMIT was not waited for any longer after a cancellation."""
+    return ConnectionLost(
+        "The COMMIT was cancelled and did not answer in time, so its connection was thrown away",
+        statement=step.sql,
+        outcome=Outcome.UNKNOWN,
+    )
+
+
+def _is_refused(error: HoldfastError) -> bool:
+    """Whether the database itself said that it did not commit."""
+    number = getattr(error, "sqlite_errorcode", None)
+    if number is not None:
+        return bool(number & 0xFF != _SQLITE_IOERR)
+    return error.sqlstate is not None and error.sqlstate not in _IN_DOUBT and not isinstance(error, ConnectionLost)
