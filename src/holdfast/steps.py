@@ -86,12 +86,16 @@ class Run:
         return port.run(self.sql, self.params)
 
 
+THROWN_AWAY = object()
+"""The answer to a clean-up whose connection is gone, and with it what was to be cleaned."""
+
+
 @dataclass(slots=True)
 class Command:
     """Run a statement without parameters or rows: BEGIN, COMMIT, SAVEPOINT, DDL.
 
     A ``cleanup`` command is finished in spite of cancellation; if it cannot be, the connection is
-    thrown away.  A ``finish`` command, COMMIT, is not begun on a connection that is known to be
+    thrown away, which its answer `THROWN_AWAY` says.  A ``finish`` command, COMMIT, is not begun on a connection that is known to be
     gone, and once begun it is waited for in spite of cancellation, so that its outcome is known:
     its answer is sent in first, and the cancellation is delivered when the operation has ended.
     """
@@ -141,5 +145,5 @@ def run(sql: str, params: Sequence[Any] = ()) -> Operation[Answer]:
     return answer
 
 
-def command(sql: str, *, cleanup: bool = False, finish: bool = False) -> Operation[None]:
-    yield Command(sql, cleanup, finish)
+def command(sql: str, *, cleanup: bool = False, finish: bool = False) -> Operation[Any]:
+    return (yield Command(sql, cleanup, finish))

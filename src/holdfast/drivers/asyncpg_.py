@@ -72,7 +72,8 @@ class AsyncpgConnection:
 
     @property
     def in_transaction(self) -> bool:
-        return self._raw.is_in_transaction()  # type: ignore[no-any-return]
+        # A connection that was given up has no protocol left to ask.
+        return not self._raw.is_closed() and self._raw.is_in_transaction()
 
     @property
     def usable(self) -> bool:
@@ -99,8 +100,8 @@ class AsyncpgConnection:
         return await self._raw.execute(sql)  # type: ignore[no-any-return]
 
     def is_cut(self) -> bool:
-        socket = self._raw._transport.get_extra_info("socket")  # asyncpg has no public way to it
-        return self._raw.is_closed() or ends.is_cut(socket.fileno())
+        # asyncpg has no public way to its socket, and none at all once it is closed
+        return self._raw.is_closed() or ends.is_cut(self._raw._transport.get_extra_info("socket").fileno())
 
     async def ping(self) -> None:
         # execute() fails on an empty statement, having no status to decode; and that a failed

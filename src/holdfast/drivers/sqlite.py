@@ -17,6 +17,7 @@ from sqlalchemy.engine import URL
 
 from holdfast import errors
 from holdfast.capabilities import Capabilities, Locks
+from holdfast.drivers.sqlite_interrupt import OPERATIONS, SignalWatch
 from holdfast.drivers.values import blame, find_position, is_bad_text, is_beyond_64_bits
 from holdfast.errors import BadUrl, ConnectionFailed, HoldfastError
 from holdfast.steps import Answer
@@ -31,11 +32,13 @@ _URI_NAMES = frozenset({"mode", "cache", "psow", "nolock", "immutable", "vfs", "
 class SqliteConnection:
     """One connection of the standard library's module, in autocommit mode."""
 
-    __slots__ = ("_execute", "_raw")
+    __slots__ = ("_execute", "_raw", "_watch")
 
     def __init__(self, raw: sqlite3.Connection) -> None:
         self._raw: sqlite3.Connection | None = raw
         self._execute = raw.execute
+        self._watch = SignalWatch()
+        raw.set_progress_handler(self._watch.look, OPERATIONS)
 
     @property
     def in_transaction(self) -> bool:
@@ -50,26 +53,46 @@ class SqliteConnection:
         return self._raw
 
     def fetch(self, sql: str, params: Sequence[Any], binary: bool) -> Sequence[Sequence[Any]]:
-        return self._execute(sql, params).fetchall()
+        try:
+            return self._execute(sql, params).fetchall()
+        except sqlite3.OperationalError:
+            self._watch.reraise()
+            raise
 
     def execute(self, sql: str, params: Sequence[Any]) -> int:
-        return self._execute(sql, params).rowcount
+        try:
+            return self._execute(sql, params).rowcount
+        except sqlite3.OperationalError:
+            self._watch.reraise()
+            raise
 
     def execute_many(self, sql: str, params: Sequence[Sequence[Any]]) -> int:
         assert self._raw is not None
-        return self._raw.executemany(sql, params).rowcount
+        try:
+            return self._raw.executemany(sql, params).rowcount
+        except sqlite3.OperationalError:
+            self._watch.reraise()
+            raise
 
     def run(self, sql: str, params: Sequence[Any]) -> Answer:
-        cursor = self._execute(sql, params)
+        try:
+            cursor = self._execute(sql, params)
+            rows = () if cursor.description is None else cursor.fetchall()
+        except sqlite3.OperationalError:
+            self._watch.reraise()
+            raise
         if cursor.description is None:
             return Answer(None, (), cursor.rowcount)
-        rows = cursor.fetchall()
         # SQLite counts the rows of RETURNING only when the last one is read.
         count = len(rows) if cursor.rowcount < 0 else cursor.rowcount
         return Answer(tuple(column[0] for column in cursor.description), rows, count)
 
     def command(self, sql: str) -> None:
-        self._execute(sql)
+        try:
+            self._execute(sql)
+        except sqlite3.OperationalError:
+            self._watch.reraise()
+            raise
 
     def is_cut(self) -> bool:
         return self._raw is None

@@ -16,7 +16,7 @@ from holdfast.runner import outcome
 from holdfast.runner.drive import Teller, end, to_throw
 from holdfast.runner.patience import Patience
 from holdfast.runner.protocol import AsyncLender, Translate
-from holdfast.steps import Command, Operation, Step
+from holdfast.steps import THROWN_AWAY, Command, Operation, Step
 
 T = TypeVar("T")
 
@@ -118,14 +118,14 @@ class AsyncRunner:
 
     async def _perform_cleanup(self, step: Command) -> Any:
         if self.connection is None:
-            return None  # nothing is open, so there is nothing to clean
+            return THROWN_AWAY  # nothing is open, so there is nothing to clean
         task = asyncio.ensure_future(self._tell(step))
-        if await self._patience.wait_for(task):
-            answer = task.result()
-            self._cut = False
-            return answer
-        self._abandon()  # and with the connection goes what was to be cleaned
-        return None
+        if not await self._patience.wait_for(task) or task.cancelled() or outcome.gave_no_answer(task.exception()):
+            self._abandon()
+            return THROWN_AWAY
+        answer = task.result()
+        self._cut = False
+        return answer
 
     async def _perform_finish(self, step: Command) -> Any:
         """Begin a COMMIT only on a connection that can carry it, and then wait for its answer."""

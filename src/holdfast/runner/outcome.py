@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from holdfast.errors import ConnectionLost, HoldfastError, Outcome, TransactionFailed
+from holdfast.errors import ConnectionLost, HoldfastError, Outcome, StatementTimeout, TransactionFailed
 from holdfast.steps import Command, Step
 
 _IN_DOUBT = frozenset({"40003", "08007"})
@@ -49,6 +49,11 @@ def judge(error: BaseException, step: Step) -> BaseException:
     if is_finish(step) and isinstance(error, HoldfastError):
         error.outcome = Outcome.NOT_DONE if _is_refused(error) else Outcome.UNKNOWN
     return error
+
+
+def gave_no_answer(error: BaseException | None) -> bool:
+    """Whether a driver stopped waiting by its own clock: the server has said nothing."""
+    return isinstance(error, StatementTimeout) and error.sqlstate is None
 
 
 def given_up(step: Command) -> ConnectionLost:

@@ -13,7 +13,7 @@ from holdfast.runner import outcome
 from holdfast.runner.drive import Teller, drive, end
 from holdfast.runner.interrupt import Shield
 from holdfast.runner.protocol import Lender, Translate
-from holdfast.steps import Command, Operation, Step
+from holdfast.steps import THROWN_AWAY, Command, Operation, Step
 
 T = TypeVar("T")
 
@@ -110,7 +110,7 @@ class SyncRunner:
         if self.connection is None and not kept:
             self.connection = self._pool.acquire()
         if kept and not self._may_begin(step):  # type: ignore[arg-type]
-            return None
+            return THROWN_AWAY
         if self._teller.active:
             answer = self._teller.tell(step, self.connection, self._translate)
         else:

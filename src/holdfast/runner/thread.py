@@ -17,7 +17,7 @@ from holdfast.observe import Observers
 from holdfast.runner import outcome
 from holdfast.runner.drive import Teller, drive
 from holdfast.runner.protocol import AsyncLender, Translate
-from holdfast.steps import Command, Operation, Step
+from holdfast.steps import THROWN_AWAY, Command, Operation, Step
 
 T = TypeVar("T")
 INTERRUPT_SECONDS = 0.02
@@ -183,7 +183,7 @@ class AsyncThreadRunner:
             while self.connection is None:
                 failure = None if _is_cleanup(step) else await self._borrow(step)
                 if self.connection is None:
-                    step = operation.send(None) if failure is None else operation.throw(failure)
+                    step = operation.send(THROWN_AWAY) if failure is None else operation.throw(failure)
         except StopIteration as done:
             return done.value  # type: ignore[no-any-return]
         worker = self.connection
@@ -194,9 +194,13 @@ class AsyncThreadRunner:
                 await self.close()
             raise
         finally:
-            if self.connection is not None and not worker.in_transaction:
-                self.connection = None
-                await self._pool.release(worker, discard=not worker.usable)
+            await self._give_back()
+
+    async def _give_back(self) -> None:
+        worker = self.connection
+        if worker is not None and not worker.in_transaction:
+            self.connection = None
+            await self._pool.release(worker, discard=not worker.usable)
 
     async def _borrow(self, step: Step) -> BaseException | None:
         if type(step) is Command and step.finish:

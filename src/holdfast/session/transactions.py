@@ -17,7 +17,7 @@ from holdfast.model import (
     RAW,
     mapper_of,
 )
-from holdfast.steps import Operation, command
+from holdfast.steps import THROWN_AWAY, Operation, command
 from holdfast.tx import Scope, begin_sql
 
 from .changes import Frame, forget_copy, make_transient
@@ -188,7 +188,8 @@ class Transactions(Membership):
         if self.lost and "SAVEPOINT" in sql:
             return
         try:
-            yield from command(sql, cleanup=True)
+            if (yield from command(sql, cleanup=True)) is THROWN_AWAY:
+                self.failed = self.lost = True
         except ConnectionLost:
             self.failed = self.lost = True
 
