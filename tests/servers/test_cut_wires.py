@@ -89,7 +89,7 @@ class Writer:
     """Writes a user with two posts through a wire, on one of the doors; answers the error and the server's process."""
 
     def __init__(self, kind: str, wire: Wire, **options: Any) -> None:
-        driver = kind.split()[0]
+        driver = kind.split(maxsplit=1)[0]
         url = wire.through(driver)
         self.blocking = kind == "psycopg"
         self.db: Any = Database(url, **options) if self.blocking else AsyncDatabase(url, **options)

@@ -70,7 +70,12 @@ class Wire:
     ) -> None:
         self._order(lambda: setattr(self, "_ended", True))
         self._thread.join(PATIENCE_SECONDS)
-        for one in (self._listener, self._waker, self._woken, *(end for link in self._links for end in link.ends)):
+        for one in (
+            self._listener,
+            self._waker,
+            self._woken,
+            *(end for link in self._links for end in link.ends),
+        ):
             one.close()
 
     def through(self, driver: str) -> str:

@@ -514,5 +514,6 @@ class AsyncSavepoint:
         try:
             await self.commit()
         except BaseException:
-            await self.rollback()
+            if self._session._core.has_savepoint(self._frame):  # a cancelled RELEASE may have been done
+                await self.rollback()
             raise

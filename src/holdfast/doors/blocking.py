@@ -497,5 +497,6 @@ class Savepoint:
         try:
             self.commit()
         except BaseException:
-            self.rollback()
+            if self._session._core.has_savepoint(self._frame):  # a cancelled RELEASE may have been done
+                self.rollback()
             raise

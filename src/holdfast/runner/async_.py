@@ -120,7 +120,11 @@ class AsyncRunner:
         if self.connection is None:
             return THROWN_AWAY  # nothing is open, so there is nothing to clean
         task = asyncio.ensure_future(self._tell(step))
-        if not await self._patience.wait_for(task) or task.cancelled() or outcome.gave_no_answer(task.exception()):
+        if (
+            not await self._patience.wait_for(task)
+            or task.cancelled()
+            or outcome.gave_no_answer(task.exception())
+        ):
             self._abandon()
             return THROWN_AWAY
         answer = task.result()

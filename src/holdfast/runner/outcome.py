@@ -70,4 +70,8 @@ def _is_refused(error: HoldfastError) -> bool:
     number = getattr(error, "sqlite_errorcode", None)
     if number is not None:
         return bool(number & 0xFF != _SQLITE_IOERR)
-    return error.sqlstate is not None and error.sqlstate not in _IN_DOUBT and not isinstance(error, ConnectionLost)
+    return (
+        error.sqlstate is not None
+        and error.sqlstate not in _IN_DOUBT
+        and not isinstance(error, ConnectionLost)
+    )

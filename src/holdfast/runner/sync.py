@@ -107,10 +107,11 @@ class SyncRunner:
     def _perform(self, step: Step) -> Any:
         """Carry out a step when there may be no connection yet, or somebody listens."""
         kept = type(step) is Command and step.is_kept
-        if self.connection is None and not kept:
+        if kept:
+            if not self._may_begin(step):  # type: ignore[arg-type]
+                return THROWN_AWAY
+        elif self.connection is None:
             self.connection = self._pool.acquire()
-        if kept and not self._may_begin(step):  # type: ignore[arg-type]
-            return THROWN_AWAY
         if self._teller.active:
             answer = self._teller.tell(step, self.connection, self._translate)
         else:
