@@ -11,7 +11,15 @@ from typing import Any
 import pytest
 
 from holdfast.drivers import open_driver
-from holdfast.errors import ConnectionFailed, HoldfastError, PoolTimeout, UnknownTable, WrongType
+from holdfast.errors import (
+    ConnectionFailed,
+    ConnectionLost,
+    HoldfastError,
+    Outcome,
+    PoolTimeout,
+    UnknownTable,
+    WrongType,
+)
 from holdfast.observe import Observers, StatementEnded, StatementFailed, StatementStarted
 from holdfast.pool import AsyncPool, BlockingPool, PoolSettings
 from holdfast.runner import AsyncRunner, AsyncThreadRunner, SyncRunner, replay
@@ -28,13 +36,14 @@ class Port:
     def __init__(self) -> None:
         self.in_transaction = False
         self.usable = True
+        self.hung_up = False
         self.done: list[str] = []
         self.hangs: set[str] = set()
         self.entered = asyncio.Event()
         self.go_on = asyncio.Event()
 
     def is_cut(self) -> bool:
-        return False
+        return self.hung_up
 
     def cut(self) -> None:
         self.usable = False
@@ -310,6 +319,43 @@ async def test_a_cleanup_that_does_not_end_costs_the_connection(monkeypatch: pyt
         await task
 
     assert pool.log == ["acquire", "abandon"]
+
+
+def finish() -> Operation[Any]:
+    return (yield from command("COMMIT", finish=True))
+
+
+def read_and_finish() -> Operation[Any]:
+    yield from fetch("read")
+    yield from finish()
+
+
+@pytest.mark.parametrize("operation", [finish, read_and_finish])
+@pytest.mark.parametrize("observed", [False, True])
+@pytest.mark.parametrize("blocking", [True, False])
+async def test_a_commit_is_not_sent_over_a_wire_that_is_cut(
+    operation: Any, *, observed: bool, blocking: bool
+) -> None:
+    observers = Observers()
+    if observed:
+        observers.add(lambda _event: None)
+    port = Port() if blocking else AsyncPort()
+    runner: Any = (
+        SyncRunner(Pool(port), translate, observers)
+        if blocking
+        else AsyncRunner(APool(port), translate, observers)
+    )
+
+    async def run(work: Operation[Any]) -> Any:
+        return runner(work) if blocking else await runner(work)
+
+    await run(command("BEGIN"))
+    port.hung_up = True
+    with pytest.raises(ConnectionLost) as caught:
+        await run(operation())
+
+    assert caught.value.outcome is Outcome.NOT_DONE
+    assert "COMMIT" not in port.done
 
 
 async def test_a_cancellation_during_a_cleanup_is_not_lost() -> None:

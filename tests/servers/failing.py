@@ -18,7 +18,7 @@ from holdfast.drivers import ends
 LOST, ANSWER_LOST, REFUSED = "lost", "answer lost", "refused"
 CANCELLED, CANCELLED_TWICE = "cancelled", "cancelled twice"
 INTERRUPTED, INTERRUPTED_AFTER = "interrupted", "interrupted after"
-CALLS = ("fetch", "execute", "execute_many", "run", "command")
+CALLS = ("fetch", "execute", "execute_many", "run", "command", "ping")
 REFUSALS = {"sqlite": "SELECT * FROM nowhere", "postgresql": "SELECT 1 / 0"}
 
 
@@ -85,7 +85,7 @@ class FailingConnection:
             return found
 
         def call(*words: Any) -> Any:
-            if not self.faults.is_due(words[0]):
+            if not self.faults.is_due(words[0] if words else name):
                 return found(*words)
             return self._fail(found, *words)
 
@@ -128,7 +128,7 @@ class FailingAsyncConnection:
             return found
 
         async def call(*words: Any) -> Any:
-            if not self.faults.is_due(words[0]):
+            if not self.faults.is_due(words[0] if words else name):
                 return await found(*words)
             return await self._fail(found, *words)
 

@@ -139,9 +139,9 @@ class Witness:
 class Door:
     """One of the doors, with the shape of the async one."""
 
-    def __init__(self, url: str, *, blocking: bool) -> None:
+    def __init__(self, url: str, *, blocking: bool, **options: Any) -> None:
         self.faults = Faults()
-        self.db: Any = Database(url, pool_size=1) if blocking else AsyncDatabase(url, pool_size=1)
+        self.db: Any = (Database if blocking else AsyncDatabase)(url, pool_size=1, **options)
         fail_through(self.db, self.faults)
 
     async def wait(self, given: Any) -> Any:
@@ -230,10 +230,10 @@ def url_of(door: str, request: pytest.FixtureRequest) -> str:
 
 
 @asynccontextmanager
-async def opened(url: str, name: str) -> AsyncIterator[Door]:
+async def opened(url: str, name: str, **options: Any) -> AsyncIterator[Door]:
     driver = name.split(maxsplit=1)[0]
     through = url.replace("postgresql://", f"postgresql+{driver}://")
-    door = Door(through, blocking="async" not in name)
+    door = Door(through, blocking="async" not in name, **options)
     try:
         yield door
     finally:
@@ -326,10 +326,13 @@ WHOLE = [
 ]
 
 
-@pytest.mark.parametrize("in_transaction", [False, True])
+READ, READ_IN_TRANSACTION, READ_WITH_PING = "outside", "in a transaction", "with pool_pre_ping"
+
+
+@pytest.mark.parametrize("how", [READ, READ_IN_TRANSACTION, READ_WITH_PING])
 @pytest.mark.parametrize(("door", "kind"), CASES)
 async def test_a_load_fails_without_harm_and_can_be_done_again(
-    door: str, kind: str, in_transaction: bool, request: pytest.FixtureRequest
+    door: str, kind: str, how: str, request: pytest.FixtureRequest
 ) -> None:
     url = url_of(door, request)
     with Database(url) as db:
@@ -337,8 +340,8 @@ async def test_a_load_fails_without_harm_and_can_be_done_again(
     with closing(Witness(url)) as witness:
         witness.begin_anew()
     for at in range(1, MOST_CALLS):
-        async with opened(url, door) as one:
-            if await load_with_a_fault(one, kind, at, in_transaction=in_transaction):
+        async with opened(url, door, pool_pre_ping=how == READ_WITH_PING) as one:
+            if await load_with_a_fault(one, kind, at, in_transaction=how == READ_IN_TRANSACTION):
                 break
     else:
         pytest.fail("the work never passed")
@@ -346,6 +349,7 @@ async def test_a_load_fails_without_harm_and_can_be_done_again(
 
 
 async def load_with_a_fault(door: Door, kind: str, at: int, *, in_transaction: bool) -> bool:
+    """Tell whether the work passed without a fault."""
     async with door.session() as session:
 
         async def work() -> Any:
@@ -358,7 +362,54 @@ async def load_with_a_fault(door: Door, kind: str, at: int, *, in_transaction: b
         if door.faults.fired is None:
             assert died is None, where
             return True
-        assert died is not None, where
+        if door.faults.fired == "ping" and kind in (LOST, ANSWER_LOST, REFUSED):
+            assert died is None, where  # what does not answer is replaced
+        else:
+            assert died is not None, where
         await door.wait(session.rollback())
         assert await work() == WHOLE, where
     return False
+
+
+@pytest.mark.parametrize(("door", "kind"), CASES)
+async def test_a_rollback_fails_and_still_undoes_all(
+    door: str, kind: str, request: pytest.FixtureRequest
+) -> None:
+    url = url_of(door, request)
+    with Database(url) as db:
+        db.create_all(Base)
+    with closing(Witness(url)) as witness:
+        witness.begin_anew()
+        for at in range(1, MOST_CALLS):
+            async with opened(url, door) as one:
+                if await roll_back_with_a_fault(one, kind, at, witness):
+                    break
+        else:
+            pytest.fail("the work never passed")
+    assert at > 3
+
+
+async def roll_back_with_a_fault(door: Door, kind: str, at: int, witness: Witness) -> bool:
+    """Tell whether the work passed without a fault."""
+    async with door.session() as session:
+        found = await find(door, session)
+        was = state_of(found)
+        found[0].name = "Anna"
+        await door.wait(session.flush())
+        savepoint = session.begin_nested()
+        await door.wait(savepoint.__enter__() if isinstance(door.db, Database) else savepoint.__aenter__())
+        session.add(User(name="Dot"))
+        await door.wait(session.flush())
+
+        async def work() -> None:
+            await door.wait(savepoint.rollback())
+            await door.wait(session.rollback())
+
+        died = await door.fail(work(), kind, at)
+        where = f"{kind} at {at}: {door.faults.fired}, {died!r}"
+        await door.wait(session.rollback())
+        assert state_of(found) == was, where
+        assert witness.see() == BEFORE, where
+        assert not session.in_transaction(), where
+        await door.wait(session.scalars(select(User)))
+    return door.faults.fired is None

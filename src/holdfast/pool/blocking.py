@@ -199,6 +199,9 @@ class BlockingPool:
             connection.ping()
         except Exception:
             return False
+        except BaseException:
+            self.release(connection, discard=True)
+            raise
         return True
 
     def _close_one(self, connection: Any) -> None:

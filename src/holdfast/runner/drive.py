@@ -16,7 +16,7 @@ from holdfast.errors import HoldfastError
 from holdfast.observe import Observers, StatementEnded, StatementFailed, StatementStarted
 from holdfast.runner.outcome import judge
 from holdfast.runner.protocol import Translate
-from holdfast.steps import Answer, Operation, Step
+from holdfast.steps import Answer, Command, Operation, Step
 
 T = TypeVar("T")
 Perform = Callable[[Step], Any]
@@ -27,19 +27,22 @@ def drive(
     operation: Operation[T],
     step: Step,
     translate: Translate,
+    perform: Perform,
     connection: Any = None,
-    perform: Perform | None = None,
 ) -> T:
     """Carry out an operation from this step on; answers what it returns.
 
-    Steps meet the connection directly, or ``perform`` where something stands between.
+    ``perform`` carries out steps.  With a ``connection`` all but commands meet it directly, which saves a call.
     """
     send = operation.send
     while True:
         failure: BaseException | None = None
         answer: Any = None
         try:
-            answer = step.perform(connection) if perform is None else perform(step)
+            if connection is None or type(step) is Command:
+                answer = perform(step)
+            else:
+                answer = step.perform(connection)
         except BaseException as error:
             failure = to_throw(error, step, translate)
         try:

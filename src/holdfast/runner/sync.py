@@ -52,10 +52,10 @@ class SyncRunner:
         teller = self._teller
         try:
             if teller.echo or teller.observers.active or type(step) is Command:
-                return drive(operation, step, self._translate, perform=self._perform)
+                return drive(operation, step, self._translate, self._perform)
             if self.connection is None and (failure := self._borrow()) is not None:
                 return self._go_on(operation, failure)
-            return drive(operation, step, self._translate, self.connection)
+            return drive(operation, step, self._translate, self._perform, self.connection)
         except BaseException as error:
             if not isinstance(error, Exception):
                 self._settle(operation)
@@ -102,7 +102,7 @@ class SyncRunner:
             step = operation.throw(failure)
         except StopIteration as done:
             return done.value  # type: ignore[no-any-return]
-        return drive(operation, step, self._translate, perform=self._perform)
+        return drive(operation, step, self._translate, self._perform)
 
     def _perform(self, step: Step) -> Any:
         """Carry out a step when there may be no connection yet, or somebody listens."""

@@ -228,7 +228,7 @@ class AsyncThreadRunner:
             return step.perform(connection)
 
         loop = asyncio.get_running_loop()
-        job = Job(lambda: drive(operation, step, translate, perform=perform), loop, loop.create_future())
+        job = Job(lambda: drive(operation, step, translate, perform), loop, loop.create_future())
         return job
 
     async def close(self) -> None:
