@@ -94,9 +94,10 @@ THROWN_AWAY = object()
 class Command:
     """Run a statement without parameters or rows: BEGIN, COMMIT, SAVEPOINT, DDL.
 
-    A ``cleanup`` command is finished in spite of cancellation; if it cannot be, the connection is
-    thrown away, which its answer `THROWN_AWAY` says.  A ``finish`` command, COMMIT, is not begun on
-    a connection that is known to be gone, and once begun it is waited for in spite of cancellation,
+    A ``cleanup`` command is finished in spite of cancellation; if it does not end in time, its
+    connection is thrown away, which its answer `THROWN_AWAY` says; if it is refused, the whole
+    transaction is ended, and its error raised.  A ``finish`` command, COMMIT, is not begun on a
+    connection that is known to be gone, and once begun it is waited for in spite of cancellation,
     so that its outcome is known: its answer is sent in first, and the cancellation is delivered
     when the operation has ended.
     """

@@ -127,9 +127,10 @@ class AsyncRunner:
         ):
             self._abandon()
             return THROWN_AWAY
-        answer = task.result()
+        if task.exception() is not None:
+            await self._settle()  # what could not be undone in part is undone as a whole
         self._cut = False
-        return answer
+        return task.result()
 
     async def _perform_finish(self, step: Command) -> Any:
         """Begin a COMMIT only on a connection that can carry it, and then wait for its answer."""

@@ -106,17 +106,25 @@ class SyncRunner:
 
     def _perform(self, step: Step) -> Any:
         """Carry out a step when there may be no connection yet, or somebody listens."""
-        kept = type(step) is Command and step.is_kept
-        if kept:
-            if not self._may_begin(step):  # type: ignore[arg-type]
-                return THROWN_AWAY
-        elif self.connection is None:
+        if type(step) is Command and step.is_kept:
+            return self._perform_kept(step)
+        if self.connection is None:
             self.connection = self._pool.acquire()
         if self._teller.active:
+            return self._teller.tell(step, self.connection, self._translate)
+        return step.perform(self.connection)
+
+    def _perform_kept(self, step: Command) -> Any:
+        """Carry out a COMMIT or a clean-up, which Ctrl-C waits for."""
+        if not self._may_begin(step):
+            return THROWN_AWAY
+        try:
             answer = self._teller.tell(step, self.connection, self._translate)
-        else:
-            answer = step.perform(self.connection)
-        if kept and (contradicted := outcome.contradiction(answer, step)) is not None:  # type: ignore[arg-type]
+        except Exception:
+            if step.cleanup:
+                self._end()  # what could not be undone in part is undone as a whole
+            raise
+        if (contradicted := outcome.contradiction(answer, step)) is not None:
             raise contradicted
         return answer
 

@@ -119,7 +119,7 @@ class Worker:
 class Job:
     """A function on its way through a thread, and the future that waits for it."""
 
-    __slots__ = ("cancelled", "cleaning", "ended", "error", "future", "loop", "value", "work")
+    __slots__ = ("cancelled", "cleaning", "ended", "error", "future", "loop", "spoiled", "value", "work")
 
     def __init__(self, work: Callable[[], Any], loop: Any, future: Any) -> None:
         self.work = work
@@ -128,6 +128,7 @@ class Job:
         self.cancelled = False
         self.cleaning = False
         self.ended = False
+        self.spoiled = False  # a clean-up failed
         self.value: Any = None
         self.error: BaseException | None = None
 
@@ -187,18 +188,21 @@ class AsyncThreadRunner:
         except StopIteration as done:
             return done.value  # type: ignore[no-any-return]
         worker = self.connection
+        job = self._job(worker, operation, step)
         try:
-            return await worker.run(self._job(worker, operation, step))  # type: ignore[no-any-return]
+            return await worker.run(job)  # type: ignore[no-any-return]
         except BaseException as error:
             if not isinstance(error, Exception) and worker.in_transaction:
                 await self.close()
             raise
         finally:
-            await self._give_back()
+            await self._give_back(job)
 
-    async def _give_back(self) -> None:
+    async def _give_back(self, job: Job) -> None:
         worker = self.connection
-        if worker is not None and not worker.in_transaction:
+        if job.spoiled:
+            await self.close()  # what could not be undone in part is undone as a whole
+        elif worker is not None and not worker.in_transaction:
             self.connection = None
             await self._pool.release(worker, discard=not worker.usable)
 
@@ -223,9 +227,11 @@ class AsyncThreadRunner:
                 refused = outcome.refusal(connection, step)
                 if refused is not None:
                     raise refused
-            if tell is not None:
-                return tell(step, connection, translate)
-            return step.perform(connection)
+            try:
+                return step.perform(connection) if tell is None else tell(step, connection, translate)
+            except Exception:
+                job.spoiled = _is_cleanup(step)
+                raise
 
         loop = asyncio.get_running_loop()
         job = Job(lambda: drive(operation, step, translate, perform), loop, loop.create_future())

@@ -184,14 +184,19 @@ class Transactions(Membership):
             self.epoch += 1
 
     def _end_lost(self, sql: str) -> Operation[None]:
-        """Undo on the server; where the transaction went with its connection, that is done already."""
+        """Undo on the server; where the transaction went with its connection, that is done already.
+
+        A runner ends the whole transaction when a clean-up is refused.
+        """
         if self.lost and "SAVEPOINT" in sql:
             return
         try:
             if (yield from command(sql, cleanup=True)) is THROWN_AWAY:
                 self.failed = self.lost = True
-        except ConnectionLost:
+        except DatabaseError as error:
             self.failed = self.lost = True
+            if "SAVEPOINT" in sql and not isinstance(error, ConnectionLost):
+                raise
 
     def _restore(self, frame: Frame) -> None:
         for instance in frame.inserted.values():
