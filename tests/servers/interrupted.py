@@ -40,7 +40,7 @@ class User(Base):
 
 
 def say(word: str) -> int:
-    print(word, flush=True)
+    print(word, flush=True)  # noqa: T201 - to whoever strikes
     return 1
 
 
@@ -148,4 +148,4 @@ def run(url: str, case: str) -> dict[str, Any]:
 if __name__ == "__main__":
     if len(sys.argv) > 3:
         interrupt.CLEANUP_SECONDS = float(sys.argv[3])
-    print(json.dumps(run(sys.argv[1], sys.argv[2])), flush=True)
+    say(json.dumps(run(sys.argv[1], sys.argv[2])))

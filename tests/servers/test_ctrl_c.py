@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from threading import Timer
 from typing import Any
 
 import psycopg
@@ -70,10 +71,13 @@ def child(url: str, case: str, *, seconds: float = NEVER) -> Iterator[Child]:
         text=True,
     ) as process:
         opened = Child(process)
+        watchdog = Timer(PATIENCE_SECONDS, process.kill)  # whoever reads from it reads its end then
+        watchdog.start()
         try:
             opened.expect("ready")
             yield opened
         finally:
+            watchdog.cancel()
             process.kill()
 
 
