@@ -6,6 +6,7 @@ import asyncio
 import threading
 import traceback
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -356,6 +357,18 @@ async def test_a_commit_is_not_sent_over_a_wire_that_is_cut(
 
     assert caught.value.outcome is Outcome.NOT_DONE
     assert "COMMIT" not in port.done
+
+
+def test_a_commit_needs_no_signals(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An embedded interpreter takes for its main thread one that may set no handlers."""
+    monkeypatch.setattr("holdfast.runner.interrupt.main_thread", threading.current_thread)
+    runner, pool = sync_runner()
+    runner(command("BEGIN"))
+
+    with ThreadPoolExecutor() as threads:
+        threads.submit(runner, finish()).result()
+
+    assert pool.port.done == ["BEGIN", "COMMIT"]
 
 
 async def test_a_cancellation_during_a_cleanup_is_not_lost() -> None:
