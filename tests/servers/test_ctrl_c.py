@@ -174,6 +174,7 @@ def test_a_second_ctrl_c_ends_a_commit(postgresql_url: str) -> None:
         with child(postgresql_url, "commit") as program:
             program.go_on()
             program.expect("begun")
+            poll(lambda: waiters(holder) == 1, "the commit waits")
             program.interrupt()
             program.expect("noted")
             program.interrupt()
