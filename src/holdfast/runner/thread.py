@@ -196,15 +196,11 @@ class AsyncThreadRunner:
                 await self.close()
             raise
         finally:
-            await self._give_back(job)
-
-    async def _give_back(self, job: Job) -> None:
-        worker = self.connection
-        if job.spoiled:
-            await self.close()  # what could not be undone in part is undone as a whole
-        elif worker is not None and not worker.in_transaction:
-            self.connection = None
-            await self._pool.release(worker, discard=not worker.usable)
+            if job.spoiled:
+                await self.close()  # what could not be undone in part is undone as a whole
+            elif self.connection is not None and not worker.connection.in_transaction:
+                self.connection = None
+                await self._pool.release(worker, discard=not worker.connection.usable)
 
     async def _borrow(self, step: Step) -> BaseException | None:
         if type(step) is Command and step.finish:
