@@ -179,6 +179,9 @@ def test_each_object_is_taken_once(places: list[int]) -> None:
     assert native.unique(iter(given_)) == pure.unique(given_)
     assert native.lacking(pure.unique(given_), "a") == pure.lacking(pure.unique(given_), "a")
     assert native.values_of(things) == pure.values_of(things)
+    references = [ref(thing) for thing in things]
+    del given_, things[3]
+    assert native.alive(references, "a", 1) == pure.alive(references, "a", 1)
 
 
 @compiled

@@ -8,6 +8,8 @@ from __future__ import annotations
 from typing import Any, ClassVar, Protocol
 from weakref import ref
 
+from holdfast.native import alive
+
 from .mapper import Mapper, Relation
 
 BATCH = "_holdfast"
@@ -79,12 +81,7 @@ class Batch:
 
     def alive(self) -> list[Any]:
         """The siblings that still exist and still belong to this batch."""
-        found = []
-        for member in self.members:
-            instance = member()
-            if instance is not None and instance.__dict__.get(BATCH) is self:
-                found.append(instance)
-        return found
+        return alive(self.members, BATCH, self)
 
     def __repr__(self) -> str:
         state = "detached" if self.session is None else "pending" if self.pending else "persistent"

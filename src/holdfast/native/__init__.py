@@ -14,6 +14,7 @@ from typing import Any
 from holdfast.native.pure import (
     AttributeSetter,
     Initializer,
+    alive,
     array_blobs,
     array_bools,
     array_floats,
@@ -47,6 +48,7 @@ __all__ = [
     "COMPILED",
     "AttributeSetter",
     "Initializer",
+    "alive",
     "array_blobs",
     "array_bools",
     "array_floats",

@@ -179,6 +179,45 @@ make_objects(PyObject *self, PyObject *const *args, Py_ssize_t count)
     Py_RETURN_NONE;
 }
 
+/* What a weak reference leads to: a new reference, NULL where it is gone. */
+static inline PyObject *
+follow(PyObject *reference)
+{
+#if PY_VERSION_HEX >= 0x030D0000
+    PyObject *one;
+    PyWeakref_GetRef(reference, &one);
+    return one;
+#else
+    PyObject *one = PyWeakref_GetObject(reference);
+    return one == Py_None ? NULL : Py_NewRef(one);
+#endif
+}
+
+PyDoc_STRVAR(alive_doc, "alive(references, name, value) -> [one, ...]: those alive that hold the value under the name");
+
+static PyObject *
+alive(PyObject *self, PyObject *const *args, Py_ssize_t count)
+{
+    if (count != 3 || !PyList_Check(args[0])) {
+        PyErr_SetString(PyExc_TypeError, alive_doc);
+        return NULL;
+    }
+    PyObject *out = PyList_New(0);
+    for (Py_ssize_t place = 0; out != NULL && place < PyList_GET_SIZE(args[0]); place++) {
+        PyObject *reference = PyList_GET_ITEM(args[0], place);
+        PyObject *one = PyWeakref_CheckRef(reference) ? follow(reference) : NULL;
+        if (one == NULL)
+            continue;
+        PyObject *held = PyObject_GenericGetDict(one, NULL);
+        PyObject *value = held == NULL ? NULL : PyDict_GetItemWithError(held, args[1]);
+        if (PyErr_Occurred() || (value == args[2] && PyList_Append(out, one) < 0))
+            Py_CLEAR(out);
+        Py_XDECREF(held);
+        Py_DECREF(one);
+    }
+    return out;
+}
+
 PyDoc_STRVAR(track_doc, "track(references): show the objects that are alive to the garbage collector");
 
 static PyObject *
@@ -190,17 +229,9 @@ track(PyObject *self, PyObject *references)
     }
     for (Py_ssize_t place = 0; place < PyList_GET_SIZE(references); place++) {
         PyObject *reference = PyList_GET_ITEM(references, place);
-        if (!PyWeakref_CheckRef(reference))
-            continue;
-#if PY_VERSION_HEX >= 0x030D0000
-        PyObject *one;
-        if (PyWeakref_GetRef(reference, &one) < 0)
-            return NULL;
+        PyObject *one = PyWeakref_CheckRef(reference) ? follow(reference) : NULL;
         if (one == NULL)
             continue;
-#else
-        PyObject *one = Py_NewRef(PyWeakref_GetObject(reference));
-#endif
         if (PyObject_IS_GC(one) && !PyObject_GC_IsTracked(one))
             PyObject_GC_Track(one);
         Py_DECREF(one);
@@ -1126,6 +1157,7 @@ static PyType_Spec setter_spec = {
 
 static PyMethodDef functions[] = {
     {"make_objects", (PyCFunction)(void (*)(void))make_objects, METH_FASTCALL, make_objects_doc},
+    {"alive", (PyCFunction)(void (*)(void))alive, METH_FASTCALL, alive_doc},
     {"track", track, METH_O, track_doc},
     {"values_at", (PyCFunction)(void (*)(void))values_at, METH_FASTCALL, values_at_doc},
     {"group", (PyCFunction)(void (*)(void))group, METH_FASTCALL, group_doc},

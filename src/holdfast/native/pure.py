@@ -57,6 +57,11 @@ def make_objects(  # noqa: PLR0917 - as the compiled one takes them
     return None
 
 
+def alive(references: list[ref[Any]], name: str, value: Any) -> list[Any]:
+    """Take the objects that are alive and hold this very value under a name."""
+    return [one for r in references if (one := r()) is not None and one.__dict__.get(name) is value]
+
+
 def track(references: list[ref[Any]]) -> None:
     """Show the objects that are alive to the garbage collector, which sees them already when they were made in Python."""
 

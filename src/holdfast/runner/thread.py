@@ -198,7 +198,7 @@ class AsyncThreadRunner:
         finally:
             if job.spoiled:
                 await self.close()  # what could not be undone in part is undone as a whole
-            elif self.connection is not None and not worker.connection.in_transaction:
+            elif self.connection is worker and not worker.connection.in_transaction:
                 self.connection = None
                 await self._pool.release(worker, discard=not worker.connection.usable)
 
