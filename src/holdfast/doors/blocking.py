@@ -28,7 +28,7 @@ from holdfast.session import ChangeResult, Frame, SessionCore, create_all, drop_
 from holdfast.steps import Operation
 from holdfast.tx import Scope
 
-from .opening import Opened, metadata_of
+from .opening import Opened, lose, metadata_of
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -41,7 +41,9 @@ class Database:
     ``url`` has SQLAlchemy's forms: ``sqlite:///app.db``, ``sqlite://`` (in memory),
     ``postgresql://user:password@host/name``.  Nothing is connected before the first statement.
     ``echo`` logs each statement to the logger ``holdfast.sql``.
-    The pool's options have SQLAlchemy's names and meanings; times are in seconds.
+    The pool's options have SQLAlchemy's names and meanings; times are in seconds.  Besides,
+    ``pool_max_idle`` is how long a connection beyond ``pool_size`` may be idle (0: closed when it comes
+    back; -1: kept), and ``pool_max_connecting`` how many may be opened at once (-1: no limit).
     ``pooler`` is the mode of PgBouncer or its like before PostgreSQL: "transaction" or "session";
     None finds out whether there is one, and warns with `PoolerDetected`.
     """
@@ -56,6 +58,8 @@ class Database:
         pool_timeout: float = 30,
         pool_recycle: float = -1,
         pool_pre_ping: bool = False,
+        pool_max_idle: float = 60,
+        pool_max_connecting: int = 3,
         connect_args: Mapping[str, Any] | None = None,
         autoflush: bool = True,
         plan_cache_size: int = 1000,
@@ -65,7 +69,15 @@ class Database:
         self._opened = Opened(
             url,
             on_loop=on_loop,
-            settings=PoolSettings(pool_size, max_overflow, pool_timeout, pool_recycle, pool_pre_ping),
+            settings=PoolSettings(
+                pool_size,
+                max_overflow,
+                pool_timeout,
+                pool_recycle,
+                pool_pre_ping,
+                pool_max_idle,
+                pool_max_connecting,
+            ),
             echo=echo,
             options=connect_args or {},
             plan_cache_size=plan_cache_size,
@@ -182,9 +194,8 @@ class Session:
     def __del__(self) -> None:
         runner = getattr(self, "_runner", None)
         if runner is not None and runner.connection is not None:
-            runner.abandon()
             warn(
-                "A session was lost with a transaction open; its connection was thrown away. "
+                f"A session was lost with a transaction open{lose(runner)}; its connection was thrown away. "
                 "Write: with db.session() as session: ...",
                 ResourceWarning,
                 stacklevel=2,

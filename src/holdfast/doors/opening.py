@@ -11,7 +11,7 @@ from holdfast.drivers import AsyncDriver, Driver, open_driver
 from holdfast.errors import InvalidRequestError
 from holdfast.observe import Observers
 from holdfast.plan import Backend, PlanCache, plain_arrays
-from holdfast.pool import AsyncPool, BlockingPool, PoolSettings
+from holdfast.pool import AsyncPool, BlockingPool, PoolSettings, listening
 from holdfast.runner import AsyncRunner, AsyncThreadRunner, SyncRunner
 
 
@@ -43,10 +43,18 @@ class Opened:
         else:
             self.pool = BlockingPool(driver, settings, observers=self.observers)  # type: ignore[arg-type]
             self._runner = SyncRunner
+        self._translate = listening(self.pool, driver.translate)
 
     def runner(self) -> Any:
         """A runner for one session."""
-        return self._runner(self.pool, self.driver.translate, self.observers, echo=self.echo)
+        return self._runner(self.pool, self._translate, self.observers, echo=self.echo)
+
+
+def lose(runner: Any) -> str:
+    """Throw away the connection of a lost session; answers who had borrowed it, for the warning."""
+    holder = runner._pool.holder_of(runner.connection)
+    runner.abandon()
+    return f", borrowed at {holder.place}" if holder is not None else ""
 
 
 def metadata_of(base: Any) -> MetaData:
@@ -64,4 +72,4 @@ def metadata_of(base: Any) -> MetaData:
     return metadata
 
 
-__all__ = ["AsyncDriver", "Driver", "Opened", "metadata_of"]
+__all__ = ["AsyncDriver", "Driver", "Opened", "lose", "metadata_of"]

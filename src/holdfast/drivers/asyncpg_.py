@@ -18,7 +18,7 @@ from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
 from sqlalchemy.engine import URL
 
 from holdfast import errors
-from holdfast.drivers import ends, postgresql, sqlstate
+from holdfast.drivers import ends, postgresql, sockets, sqlstate
 from holdfast.drivers.asyncpg_probe import SharedAsyncpg, ask, open_beside
 from holdfast.drivers.pooler import Pooler
 from holdfast.drivers.values import blame, blame_naive
@@ -54,17 +54,19 @@ _DSN_NAMES = frozenset(
 )
 _INTEGERS = {"statement_cache_size", "max_cached_statement_lifetime", "max_cacheable_statement_size"}
 _SECONDS = {"connect_timeout": "timeout", "timeout": "timeout", "command_timeout": "command_timeout"}
+_KEEPALIVES = frozenset(sockets.DEFAULTS)
 _SERVER_NAMES = frozenset({"application_name", "options"})
 
 
 class AsyncpgConnection:
     """One connection; without a transaction asyncpg is in autocommit mode."""
 
-    __slots__ = ("_fetch", "_raw")
+    __slots__ = ("_fetch", "_poll", "_raw")
 
     def __init__(self, raw: Any) -> None:
         self._raw = raw
         self._fetch = raw.fetch
+        self._poll = sockets.make_peek(_socket_of(raw).fileno())
 
     @property
     def raw(self) -> Any:
@@ -108,6 +110,11 @@ class AsyncpgConnection:
         # transaction refuses even this one is an answer too.
         with suppress(asyncpg.InFailedSQLTransactionError):
             await self._raw.fetchrow(";")
+
+    def peek(self) -> bool:
+        # The state first: the number of a closed socket may be another's by now.  What the loop has
+        # not read yet is found by the look.
+        return not self._raw.is_closed() and not self._poll(0)
 
     async def close(self) -> None:
         await self._raw.close()
@@ -154,6 +161,11 @@ class AsyncpgSharedConnection(AsyncpgConnection):
                 await self.ping()
 
 
+def _socket_of(raw: Any) -> Any:
+    """The socket below; asyncpg has no public way to it."""
+    return raw._transport.get_extra_info("socket")
+
+
 def _count(status: str | None) -> int:
     found = _COUNT.search(status or "")
     return int(found.group(1)) if found else -1
@@ -173,6 +185,9 @@ class AsyncpgDriver:
         postgresql.assume(self.dialect)
         self.capabilities = postgresql.capabilities("asyncpg", 32767, pipeline=False, counts_many=False)
         self._arguments = _read_options(url) | self._read_hosts(url) | connect_args
+        self._keepalives = {
+            name: int(self._arguments.pop(name)) for name in _KEEPALIVES if name in self._arguments
+        }
         self._target = postgresql.describe_target(url)
         self._password = url.password
         self._known = False
@@ -203,6 +218,7 @@ class AsyncpgDriver:
             if raw is first and self.pooler.shares is not sharing:  # another one found it meanwhile
                 await first.close()
                 raw = await asyncpg.connect(**self._arguments)
+            sockets.set_keepalives(_socket_of(raw), self._keepalives)
             await self._set_codecs(raw)
         except BaseException:
             raw.terminate()
@@ -330,7 +346,7 @@ def _read_options(url: URL) -> dict[str, Any]:
             dsn[name] = value
         elif name in _SECONDS:
             arguments[_SECONDS[name]] = _number(name, value)
-        elif name in _INTEGERS:
+        elif name in _INTEGERS or name in _KEEPALIVES:
             arguments[name] = int(_number(name, value))
         elif name in _SERVER_NAMES:
             server[name] = value
@@ -340,7 +356,7 @@ def _read_options(url: URL) -> dict[str, Any]:
             raise BadUrl(
                 reason=f"asyncpg has no option {name!r}",
                 mend="Known options: "
-                + ", ".join(sorted(_DSN_NAMES | _SERVER_NAMES | _INTEGERS | _SECONDS.keys()))
+                + ", ".join(sorted(_DSN_NAMES | _SERVER_NAMES | _INTEGERS | _KEEPALIVES | _SECONDS.keys()))
                 + ".",
             )
     if server:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from time import monotonic
 from typing import Any
 
 import psycopg
@@ -19,7 +20,7 @@ from sqlalchemy.engine import URL
 from sqlalchemy.types import JSON, TypeDecorator, TypeEngine
 
 from holdfast import errors
-from holdfast.drivers import binary_arrays, ends, postgresql, sqlstate
+from holdfast.drivers import binary_arrays, ends, postgresql, sockets, sqlstate
 from holdfast.drivers.pooler import Pooler
 from holdfast.drivers.psycopg_probe import ask_process, ask_process_async
 from holdfast.drivers.values import blame
@@ -33,11 +34,12 @@ _NAMES = frozenset(option.keyword.decode() for option in pq.Conninfo.get_default
 
 
 class _Base:
-    __slots__ = ("_cursor", "_pgconn", "_raw")
+    __slots__ = ("_cursor", "_pgconn", "_poll", "_raw")
 
     def __init__(self, raw: Any, cursor: Any) -> None:
         self._raw = raw
         self._pgconn = raw.pgconn
+        self._poll = sockets.make_peek(raw.pgconn.socket)
         self._cursor = cursor
 
     @property
@@ -54,6 +56,10 @@ class _Base:
 
     def is_cut(self) -> bool:
         return not self.usable or ends.is_cut(self._pgconn.socket)
+
+    def peek(self) -> bool:
+        # The state first: the number of a closed socket may be another's by now.
+        return self._pgconn.transaction_status == _IDLE and not self._poll(0)
 
     def terminate(self) -> None:
         self._pgconn.finish()
@@ -93,14 +99,33 @@ class PsycopgConnection(_Base):
     def cut(self) -> None:
         ends.hang_up(self._pgconn.socket)
 
-    def ping(self) -> None:
-        self._cursor.execute("", prepare=False)
+    def ping(self, timeout_seconds: float | None = None) -> None:
+        if timeout_seconds is None:
+            self._cursor.execute("", prepare=False)
+        else:
+            _ping(self._pgconn, self._poll, timeout_seconds)
 
     def cancel(self) -> None:
         self._raw.cancel_safe()
 
     def close(self) -> None:
         self._raw.close()
+
+
+def _ping(pgconn: Any, wait: Callable[[float], Any], timeout_seconds: float) -> None:
+    """Send an empty statement and wait so long for the answer; psycopg itself would wait for ever."""
+    end = monotonic() + timeout_seconds
+    pgconn.send_query(b"")
+    pgconn.flush()
+    while pgconn.is_busy():
+        if not wait(max(0.0, end - monotonic()) * 1000):
+            raise TimeoutError
+        pgconn.consume_input()
+    while pgconn.get_result() is not None:
+        if pgconn.is_busy():
+            pgconn.consume_input()
+    if pgconn.transaction_status not in _USABLE:
+        raise psycopg.OperationalError("the connection is closed")
 
 
 class PsycopgAsyncConnection(_Base):
@@ -190,6 +215,7 @@ class _DriverBase:
         self.capabilities = postgresql.capabilities("psycopg", 65535, pipeline=pq.version() >= 140000)
         _, self._arguments = self.dialect.create_connect_args(url)  # type: ignore[no-untyped-call]
         self._arguments |= {**connect_args, "autocommit": True}
+        self._arguments |= sockets.with_defaults(self._arguments)
         self._target = postgresql.describe_target(url)
         self._password = url.password
         self._known = False

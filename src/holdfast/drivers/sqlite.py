@@ -100,7 +100,10 @@ class SqliteConnection:
     def cut(self) -> None:
         self.cancel()  # there is no wire; what is under way can be stopped
 
-    def ping(self) -> None:
+    def peek(self) -> bool:
+        return self._raw is not None
+
+    def ping(self, timeout_seconds: float | None = None) -> None:
         self._execute("SELECT 1").fetchall()
 
     def cancel(self) -> None:

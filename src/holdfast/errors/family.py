@@ -176,7 +176,10 @@ class PoolTimeout(OperationalError):
     code = "pool-timeout"
     kind = "pool"
     happened = "No connection was free within {seconds:g} s: {in_use} in use, {waiting} waiting"
-    mend = "Close sessions with `with db.session() as session:`, or raise `pool_size` and `max_overflow`."
+    mend = (
+        "Close sessions with `with db.session() as session:`, end transactions before slow work, or raise"
+        " `pool_size` and `max_overflow`; `print(db.pool.advice())` says to what."
+    )
 
 
 class PoolClosed(OperationalError):

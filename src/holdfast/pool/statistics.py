@@ -1,0 +1,149 @@
+"""What a pool tells of itself.
+
+Rule: values, made when somebody asks; ``dataclasses.asdict`` makes them fit for JSON, ``str`` for a
+person.  Times are seconds; quantiles are those of the latest `holdfast.pool.state.RECENT` samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from heapq import nsmallest
+from typing import Protocol
+
+from holdfast.pool.callsite import locate
+from holdfast.pool.state import Member, PoolState
+
+
+@dataclass(frozen=True, slots=True)
+class Times:
+    """How long something took, over the latest samples; None where there are none yet."""
+
+    p50_seconds: float | None = None
+    p99_seconds: float | None = None
+    mean_seconds: float | None = None
+    samples: int = 0
+
+    @classmethod
+    def of(cls, samples: Iterable[float]) -> Times:
+        ordered = sorted(samples)
+        count = len(ordered)
+        if not count:
+            return cls()
+        middle, tail = ordered[(count - 1) // 2], ordered[-(-count * 99 // 100) - 1]
+        return cls(middle, tail, sum(ordered) / count, count)
+
+    def __str__(self) -> str:
+        return f"p50 {write_seconds(self.p50_seconds)}, p99 {write_seconds(self.p99_seconds)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Who holds a connection: the line that borrowed it, and for how long by now."""
+
+    seconds: float
+    filename: str
+    line: int
+    function: str
+
+    @classmethod
+    def of(cls, member: Member, now: float) -> Holder:
+        return cls(max(0.0, now - member.since), *locate(member.site))
+
+    @property
+    def place(self) -> str:
+        """``file:line``, which editors follow."""
+        return f"{self.filename}:{self.line}" if self.filename else "an unknown line"
+
+    def __str__(self) -> str:
+        inside = f" in {self.function}" if self.function and self.function != "<module>" else ""
+        return f"{self.place}{inside}, for {write_seconds(self.seconds)}"
+
+
+@dataclass(frozen=True, slots=True)
+class PoolStats:
+    """How a pool does.
+
+    ``size`` counts connections that are idle, in use or being opened; ``limit`` is the most there may
+    be, None for no limit.  ``lent``, ``opened``, ``closed``, ``failed`` (to open) and ``timeouts``
+    count since the pool began.  ``wait`` is the time in the queue (0 where nobody waited), ``use`` from
+    loan to return, ``create`` from asking a server to an open connection.
+    """
+
+    size: int
+    idle: int
+    in_use: int
+    waiting: int
+    opening: int = 0
+    limit: int | None = None
+    lent: int = 0
+    opened: int = 0
+    closed: int = 0
+    failed: int = 0
+    timeouts: int = 0
+    wait: Times = Times()
+    use: Times = Times()
+    create: Times = Times()
+    longest: Holder | None = None
+
+    def __str__(self) -> str:
+        most = "any number" if self.limit is None else self.limit
+        parts = [
+            f"{self.in_use} in use, {self.idle} idle, {self.opening} opening, {self.waiting} waiting (at most {most})",
+            f"wait {self.wait}",
+            f"use {self.use}",
+            f"{self.lent} lent, {self.opened} opened, {self.closed} closed, {self.timeouts} timed out",
+        ]
+        if self.longest is not None:
+            parts.append(f"held longest by {self.longest}")
+        return "; ".join(parts)
+
+
+class Meter(Protocol):
+    """Who hears of every wait, use and opening, in seconds; telemetry sets one as ``pool.meter``.
+
+    It is called outside the pool's lock, by whoever borrows or returns, so it must be quick.
+    """
+
+    def waited(self, seconds: float) -> None: ...
+    def used(self, seconds: float) -> None: ...
+    def created(self, seconds: float) -> None: ...
+
+
+def collect(state: PoolState, creates: Iterable[float], now: float) -> PoolStats:
+    """Read the books; the shell holds its lock."""
+    longest = holders_of(state, now, 1)
+    return PoolStats(
+        size=state.size,
+        idle=len(state.idle),
+        in_use=len(state.lent),
+        waiting=state.waiting,
+        opening=state.opening,
+        limit=None if state.max_overflow < 0 else state.pool_size + state.max_overflow,
+        lent=state.lent_count,
+        opened=state.opened_count,
+        closed=state.closed_count,
+        failed=state.failed_count,
+        timeouts=state.timeout_count,
+        wait=Times.of(state.waits.copy()),
+        use=Times.of(state.uses.copy()),
+        create=Times.of(creates),
+        longest=longest[0] if longest else None,
+    )
+
+
+def holders_of(state: PoolState, now: float, most: int) -> tuple[Holder, ...]:
+    """Tell who holds connections, the longest first."""
+    members = nsmallest(most, state.lent.values(), key=lambda member: member.since)
+    return tuple(Holder.of(member, now) for member in members)
+
+
+def write_seconds(seconds: float | None) -> str:
+    """Write a time as a person reads it: ``3.2 s``, ``14 ms``, ``120 µs``."""
+    if seconds is None:
+        return "–"
+    if seconds >= 0.9995:
+        return f"{seconds:.1f} s"
+    if seconds >= 0.0009995:
+        return f"{seconds * 1e3:.3g} ms"
+    return f"{seconds * 1e6:.0f} µs"
