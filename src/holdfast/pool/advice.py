@@ -115,8 +115,7 @@ def _advise_sqlite(settings: PoolSettings, *, single: bool) -> PoolAdvice:
         0,
         (
             "SQLite has one writer at a time, however many connections there are: keep writing transactions short",
-            f"readers work beside it, and beside each other as far as the {_count(cores, 'core')} of this"
-            " machine go; more connections only cost memory",
+            f"readers work beside it, as far as this machine's {_count(cores, 'core')} go; more only cost memory",
         ),
     )
 

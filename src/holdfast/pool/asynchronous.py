@@ -46,7 +46,9 @@ class AsyncPool:
         self._driver = driver
         self._observers = observers if observers is not None else Observers()
         self._now: Callable[[], float] = clock.monotonic
-        self._health = Health(self.settings, peeks=not driver.threaded)
+        self._peeks = not driver.threaded
+        self._asks = self.settings.asks
+        self._health = Health(self.settings, peeks=self._peeks)
         self._loop: asyncio.AbstractEventLoop | None = None
         self.meter: Meter | None = None
         self._begin()
@@ -66,8 +68,14 @@ class AsyncPool:
         if asyncio.get_running_loop() is not self._loop:
             self._move()
         start = self._now()
-        member = self._state.take(start)
-        if member is None or self._health.doubts(member, self._state.generation):
+        state = self._state
+        member = state.take(start)
+        if (
+            member is None
+            or member.generation != state.generation
+            or self._asks
+            or (self._peeks and not member.connection.peek())
+        ):
             member = await self._find(member, start)
         member.site = find_site()
         if self.meter is not None:

@@ -56,7 +56,9 @@ class BlockingPool:
         self._single = driver.single
         self._observers = observers if observers is not None else Observers()
         self._now: Callable[[], float] = clock.monotonic
-        self._health = Health(self.settings, peeks=not driver.threaded)
+        self._peeks = not driver.threaded
+        self._asks = self.settings.asks
+        self._health = Health(self.settings, peeks=self._peeks)
         self.meter: Meter | None = None
         self._begin()
         start_over_after_fork(self)
@@ -73,9 +75,15 @@ class BlockingPool:
             ConnectionFailed: when a new one could not be opened.
         """
         start = self._now()
+        state = self._state
         with self._lock:
-            member = self._state.take(start)
-        if member is None or self._health.doubts(member, self._state.generation):
+            member = state.take(start)
+        if (
+            member is None
+            or member.generation != state.generation
+            or self._asks
+            or (self._peeks and not member.connection.peek())
+        ):
             member = self._find(member, start)
         member.site = find_site()
         if self.meter is not None:

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 from types import CodeType
 from typing import Any
 
-_HOME = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+_HOME = f"{Path(__file__).absolute().parent.parent}{os.sep}"
 _own: set[str] = set()
 _frame = sys._getframe
 
@@ -25,17 +26,13 @@ def find_site() -> Site | None:
     own = _own
     while frame is not None:
         code = frame.f_code
-        if code.co_filename not in own and not _is_own(code.co_filename):
-            return code, frame.f_lasti
+        filename = code.co_filename
+        if filename not in own:
+            if not filename.startswith(_HOME):
+                return code, frame.f_lasti
+            own.add(filename)  # only our own files: a program may make new ones without end
         frame = frame.f_back
     return None
-
-
-def _is_own(filename: str) -> bool:
-    if not filename.startswith(_HOME):
-        return False
-    _own.add(filename)  # only our own files: a program may make new ones without end
-    return True
 
 
 def locate(site: Site | None) -> tuple[str, int, str]:

@@ -7,7 +7,8 @@ ping) before they are lent, and so is everyone under ``pool_pre_ping``.  A write
 refuses writes by default, is let go, since a new connection may find the new primary; a transaction
 that was read-only by its own wish changes nothing.
 
-Rule: decisions stand here, waiting in the shells.
+Rule: decisions stand here, waiting in the shells.  What a shell's ``acquire`` tests itself is the fast
+path: whether anything here need be asked at all.
 """
 
 from __future__ import annotations
@@ -56,15 +57,6 @@ class Health:
         self._heard_at = float("-inf")
         self.read_only_generation = 0
         """Members older than this are asked whether their server lets them write."""
-
-    def doubts(self, member: Member, generation: int) -> bool:
-        """Whether more than a look is needed before a member is lent; this is the fast path."""
-        return (
-            member.generation != generation
-            or self._pre_ping
-            or self._recycle >= 0
-            or (self._peeks and not member.connection.peek())
-        )
 
     def is_too_old(self, member: Member, now: float) -> bool:
         return 0 <= self._recycle < now - member.born

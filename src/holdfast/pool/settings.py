@@ -28,6 +28,11 @@ class PoolSettings:
     pool_max_idle: float = 60.0
     pool_max_connecting: int = 3
 
+    @property
+    def asks(self) -> bool:
+        """Whether every idle connection is looked into before it is lent."""
+        return self.pool_pre_ping or self.pool_recycle >= 0
+
     def __post_init__(self) -> None:
         _check("pool_size", self.pool_size, self.pool_size >= 1, "at least 1", "pool_size=5")
         _check("pool_timeout", self.pool_timeout, self.pool_timeout >= 0, "seconds", "pool_timeout=30")
