@@ -105,11 +105,11 @@ class AsyncpgConnection:
         # asyncpg has no public way to its socket, and none at all once it is closed
         return self._raw.is_closed() or ends.is_cut(self._raw._transport.get_extra_info("socket").fileno())
 
-    async def ping(self) -> None:
+    async def ping(self, timeout_seconds: float | None = None) -> None:
         # execute() fails on an empty statement, having no status to decode; and that a failed
         # transaction refuses even this one is an answer too.
         with suppress(asyncpg.InFailedSQLTransactionError):
-            await self._raw.fetchrow(";")
+            await self._raw.fetchrow(";", timeout=timeout_seconds)
 
     def peek(self) -> bool:
         # The state first: the number of a closed socket may be another's by now.  What the loop has

@@ -6,6 +6,7 @@ placeholders and sent by raw cursors, which do not look at the text.
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -121,6 +122,26 @@ def _ping(pgconn: Any, wait: Callable[[float], Any], timeout_seconds: float) -> 
         if not wait(max(0.0, end - monotonic()) * 1000):
             raise TimeoutError
         pgconn.consume_input()
+    _end_ping(pgconn)
+
+
+async def _ping_async(pgconn: Any) -> None:
+    """The same on a loop; psycopg itself spends five more seconds on cancelling what does not answer."""
+    loop, fileno = asyncio.get_running_loop(), pgconn.socket
+    pgconn.send_query(b"")
+    pgconn.flush()
+    while pgconn.is_busy():
+        readable = loop.create_future()
+        loop.add_reader(fileno, lambda: readable.done() or readable.set_result(None))
+        try:
+            await readable
+        finally:
+            loop.remove_reader(fileno)
+        pgconn.consume_input()
+    _end_ping(pgconn)
+
+
+def _end_ping(pgconn: Any) -> None:
     while pgconn.get_result() is not None:
         if pgconn.is_busy():
             pgconn.consume_input()
@@ -157,8 +178,12 @@ class PsycopgAsyncConnection(_Base):
         await self._cursor.execute(sql, prepare=False)
         return self._cursor.statusmessage  # type: ignore[no-any-return]
 
-    async def ping(self) -> None:
-        await self._cursor.execute("", prepare=False)
+    async def ping(self, timeout_seconds: float | None = None) -> None:
+        if timeout_seconds is None:
+            await self._cursor.execute("", prepare=False)
+        else:
+            async with asyncio.timeout(timeout_seconds):
+                await _ping_async(self._pgconn)
 
     async def cancel(self) -> None:
         await self._raw.cancel_safe()

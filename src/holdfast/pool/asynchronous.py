@@ -272,9 +272,11 @@ class AsyncPool:
 
     async def _answers(self, connection: Any, ask_read_only: bool) -> bool:
         try:
+            await connection.ping(PING_SECONDS)
+            if not ask_read_only:
+                return True
             async with asyncio.timeout(PING_SECONDS):
-                await connection.ping()
-                return not (ask_read_only and is_read_only(await connection.fetch(ASK_READ_ONLY, (), False)))
+                return not is_read_only(await connection.fetch(ASK_READ_ONLY, (), False))
         except Exception:
             return False
         except BaseException:
