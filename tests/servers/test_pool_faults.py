@@ -313,7 +313,7 @@ def test_a_server_that_refuses_writes_by_default_is_left_for_another(server: Own
         server.ask("SELECT pg_reload_conf()")
         try:
             wait_until(lambda: server.ask("SHOW default_transaction_read_only") == [("on",)])
-            with pytest.raises(ReadOnly):
+            with pytest.raises(ReadOnly):  # noqa: PT012 - the loop ends with the error
                 while True:  # the old connection hears of the change at one of its next statements
                     write(db)
         finally:

@@ -188,7 +188,7 @@ class AsyncpgDriver:
         self._keepalives = {
             name: int(self._arguments.pop(name)) for name in _KEEPALIVES if name in self._arguments
         }
-        self._target = postgresql.describe_target(url)
+        self.target = postgresql.describe_target(url)
         self._password = url.password
         self._known = False
         self.pooler = Pooler(pooler)
@@ -196,7 +196,7 @@ class AsyncpgDriver:
             self._share()
 
     def __repr__(self) -> str:
-        return f"AsyncpgDriver({self._target})"
+        return f"AsyncpgDriver({self.target})"
 
     async def connect(self) -> AsyncpgConnection:
         """Open a connection; the first one tells the dialect about the server."""
@@ -205,7 +205,7 @@ class AsyncpgDriver:
             return await self._open()
         except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError, ValueError) as error:
             failed = postgresql.connection_failed(
-                error, target=self._target, password=self._password, sqlstate=getattr(error, "sqlstate", None)
+                error, target=self.target, password=self._password, sqlstate=getattr(error, "sqlstate", None)
             )
         raise failed
 

@@ -93,6 +93,11 @@ class _AnyDriver(Protocol):
     @property
     def name(self) -> str: ...
     @property
+    def target(self) -> str:
+        """Where it leads, without user and password: ``host:port/database``, or a file."""
+        ...
+
+    @property
     def dialect(self) -> Dialect: ...
     @property
     def capabilities(self) -> Capabilities:

@@ -131,10 +131,10 @@ async def _ping_async(pgconn: Any) -> None:
     pgconn.send_query(b"")
     pgconn.flush()
     while pgconn.is_busy():
-        readable = loop.create_future()
-        loop.add_reader(fileno, lambda: readable.done() or readable.set_result(None))
+        readable = asyncio.Event()
+        loop.add_reader(fileno, readable.set)
         try:
-            await readable
+            await readable.wait()
         finally:
             loop.remove_reader(fileno)
         pgconn.consume_input()
@@ -241,7 +241,7 @@ class _DriverBase:
         _, self._arguments = self.dialect.create_connect_args(url)  # type: ignore[no-untyped-call]
         self._arguments |= {**connect_args, "autocommit": True}
         self._arguments |= sockets.with_defaults(self._arguments)
-        self._target = postgresql.describe_target(url)
+        self.target = postgresql.describe_target(url)
         self._password = url.password
         self._known = False
         self.pooler = Pooler(pooler)
@@ -249,7 +249,7 @@ class _DriverBase:
             self._name_no_statement()
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self._target})"
+        return f"{type(self).__name__}({self.target})"
 
     def array_encoder(self, type_: TypeEngine[Any]) -> Callable[[Sequence[Any]], Any]:
         """What turns values of a column type into one array parameter."""
@@ -299,7 +299,7 @@ class _DriverBase:
 
     def _fail(self, error: BaseException) -> HoldfastError:
         return postgresql.connection_failed(
-            error, target=self._target, password=self._password, sqlstate=getattr(error, "sqlstate", None)
+            error, target=self.target, password=self._password, sqlstate=getattr(error, "sqlstate", None)
         )
 
     def translate(self, error: BaseException, sql: str, params: Sequence[Any] = ()) -> BaseException:

@@ -141,6 +141,7 @@ class SqliteDriver:
         self._file, self._arguments = _read_options(url)
         self._arguments |= self._connect_args
         self.single = _is_memory(url)
+        self.target = ":memory:" if self.single else self._file
         self._read_only = url.query.get("mode") == "ro" or "immutable" in url.query
         self._register = self.dialect.on_connect()
         _complete(self.dialect)
