@@ -74,6 +74,14 @@ def test_async_on_postgresql(tell: Tell, postgresql_url: str) -> None:
     assert tour.users[0].posts == []
 
 
+def test_the_pool(tell: Tell, postgresql_url: str) -> None:
+    tour = tell("The pool", postgresql_url=postgresql_url)
+
+    assert tour.db.pool.stats().limit == 30
+    assert str(tour.db.pool.advice()).startswith("pool_size=")
+    tour.db.close()
+
+
 def test_one_query_serves_the_posts_of_all_users_and_one_their_tags(tell: Tell) -> None:
     tour = tell("Declare", "Blocking")
     with tour.db.begin() as session:

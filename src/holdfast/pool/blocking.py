@@ -226,8 +226,10 @@ class BlockingPool:
         """Tell whether the waiter had to leave empty-handed; else it was served at the last moment."""
         with self._lock:
             left = self._state.gave_up(waiter, timed_out=timed_out)
-        if not left:
-            waiter.lock.acquire()
+        # Its giver has taken it out of the queue and is about to speak.  Not one long wait: Ctrl-C may
+        # have struck just after the lock was had.
+        while not left and waiter.given is None:
+            waiter.lock.acquire(timeout=0.01)
         return left
 
     def _give_up(self, waiter: _Waiter) -> None:
