@@ -28,8 +28,9 @@ class PoolMachine(RuleBasedStateMachine):
         overflow=st.integers(0, 3),
         max_idle=st.sampled_from([0, 3, -1]),
         connecting=st.sampled_from([-1, 1, 2]),
+        warm=st.integers(0, 6),
     )
-    def begin(self, size: int, overflow: int, max_idle: float, connecting: int) -> None:
+    def begin(self, size: int, overflow: int, max_idle: float, connecting: int, warm: int) -> None:
         self.limit = size + overflow
         self.connecting = connecting if connecting > 0 else self.limit
         self.state = PoolState(size, overflow, max_idle, connecting)
@@ -44,6 +45,11 @@ class PoolMachine(RuleBasedStateMachine):
         self.queue: list[int] = []
         self.generations: dict[int, int] = {}
         self.closed = False
+        for _ in range(min(warm, self.limit)):
+            self.borrow()
+            self.opening_succeeds()
+        for connection in list(self.lent):
+            self._give_back(connection, discard=False)
 
     @rule()
     def borrow(self) -> None:
@@ -66,7 +72,8 @@ class PoolMachine(RuleBasedStateMachine):
         if type(action) is Lend:
             self.open.add(connection)
             self.generations[connection] = self.state.generation
-            self._lend(action.member)
+            assert action.member.connection == connection
+            self._check(action.member)
             self._serve(action.next or KEEP)
         else:
             assert self.closed
@@ -79,11 +86,9 @@ class PoolMachine(RuleBasedStateMachine):
         self._serve(self.state.open_failed() if tried else self.state.left_unopened())
 
     @precondition(lambda self: self.lent)
-    @rule(data=st.data(), discard=st.booleans())
+    @rule(data=st.data(), discard=st.sampled_from([False, False, False, True]))
     def give_back(self, data: Any, discard: bool) -> None:
-        connection = self._draw(data, self.lent)
-        self.lent.remove(connection)
-        self._serve(self.state.returned(connection, self.now, discard), connection)
+        self._give_back(self._draw(data, self.lent), discard=discard)
 
     @precondition(lambda self: self.gone)
     @rule(data=st.data())
@@ -135,6 +140,7 @@ class PoolMachine(RuleBasedStateMachine):
         assert all(generation <= before for generation in self.generations.values())
         assert self.state.generation == before + 1
 
+    @precondition(lambda self: self.state.opened_count > 8)  # nothing much happens to a closed pool
     @rule()
     def close(self) -> None:
         closing = self.state.close()
@@ -165,6 +171,9 @@ class PoolMachine(RuleBasedStateMachine):
         if self.idle:
             assert member.connection == self.idle.pop()[0]
             assert not self.queue, "a newcomer overtook"
+        self._check(member)
+
+    def _check(self, member: Any) -> None:
         assert member.connection in self.open
         assert member.connection not in self.lent, "lent to two"
         assert member.generation == self.generations[member.connection]
@@ -187,6 +196,10 @@ class PoolMachine(RuleBasedStateMachine):
 
     def _first(self) -> int:
         return (self.displaced or self.queue).pop(0)
+
+    def _give_back(self, connection: int, *, discard: bool) -> None:
+        self.lent.remove(connection)
+        self._serve(self.state.returned(connection, self.now, discard), connection)
 
     def _bury(self, connection: int) -> None:
         self.open.remove(connection)
@@ -223,13 +236,13 @@ class PoolMachine(RuleBasedStateMachine):
             assert state.sweep_at <= max(self.now, state.idle[0].since + state.max_idle), "no sweep will come"
 
 
-PoolMachine.TestCase.settings = settings(max_examples=200, stateful_step_count=40, deadline=None)
+PoolMachine.TestCase.settings = settings(max_examples=300, stateful_step_count=50, deadline=None)
 TestPoolState = PoolMachine.TestCase
 
 
 @pytest.mark.nightly
 class TestPoolStateLong(PoolMachine.TestCase):
-    settings = settings(max_examples=5000, stateful_step_count=100, deadline=None)
+    settings = settings(max_examples=3000, stateful_step_count=100, deadline=None)
 
 
 class Connection:
