@@ -338,7 +338,7 @@ class BlockingPool:
     def _tell(self, start: float, *, timed_out: bool = False) -> None:
         waited = self._now() - start
         with self._lock:
-            self._state.waits.append(waited)
+            self._state.waited(waited)
         if self._observers:
             self._observers.emit(PoolWaited(waited, timed_out))
 

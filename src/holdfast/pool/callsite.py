@@ -14,6 +14,7 @@ from types import CodeType
 from typing import Any
 
 _HOME = f"{Path(__file__).absolute().parent.parent}{os.sep}"
+_LENGTH = len(_HOME)
 _own: set[str] = set()
 _frame = sys._getframe
 
@@ -28,7 +29,7 @@ def find_site() -> Site | None:
         code = frame.f_code
         filename = code.co_filename
         if filename not in own:
-            if not filename.startswith(_HOME):
+            if filename[:_LENGTH] != _HOME:
                 return code, frame.f_lasti
             own.add(filename)  # only our own files: a program may make new ones without end
         frame = frame.f_back

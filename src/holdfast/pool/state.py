@@ -124,13 +124,14 @@ class PoolState:
     closed_count: int = 0
     failed_count: int = 0
     timeout_count: int = 0
-    waits: deque[float] = field(default_factory=lambda: deque(maxlen=RECENT))
+    waits: deque[tuple[int, float]] = field(default_factory=lambda: deque(maxlen=RECENT))
+    """The latest waits, each with how many loans and time-outs there had been."""
     uses: deque[float] = field(default_factory=lambda: deque(maxlen=RECENT))
 
     @property
     def size(self) -> int:
         """Open connections and those being opened."""
-        return len(self.idle) + len(self.lent) + self.opening
+        return self.opened_count - self.closed_count + self.opening
 
     @property
     def waiting(self) -> int:
@@ -147,7 +148,6 @@ class PoolState:
             member.since = now
             self.lent[member.connection] = member
             self.lent_count += 1
-            self.waits.append(0.0)
             return member
         return None
 
@@ -160,7 +160,6 @@ class PoolState:
             return Lend(member)
         if self._may_open():
             self.opening += 1
-            self.waits.append(0.0)
             return Open()
         self.waiters[waiter] = None
         return Wait()
@@ -186,18 +185,37 @@ class PoolState:
         self.opening -= 1
         return self._open_for_first() or KEEP
 
-    def returned(self, connection: Any, now: float, discard: bool = False) -> Lend | Keep | Discard:
+    def returned(
+        self, connection: Any, now: float, discard: bool = False, *, used: bool = True
+    ) -> Lend | Keep | Discard:
+        # Every loan ends here, so the way to the end of the body calls nothing of ours.
         member = self.lent.pop(connection, None)
         if member is None:
             return KEEP  # returned twice, or lent before a fork or on another loop
-        self.uses.append(now - member.since)
-        return self._place(member, now, discard)
+        if used:
+            self.uses.append(now - member.since)
+        if discard or self.closed:
+            return self._drop(member)
+        if self.ahead or self.waiters:
+            self._lend(member, now)
+            return Lend(member, self._first())
+        if self.max_idle == 0 and len(self.idle) >= self.pool_size:
+            return self._drop(member)
+        member.since = now
+        member.site = None
+        self.idle.append(member)
+        if (
+            self.sweep_at == NEVER
+            and self.max_idle > 0
+            and self.opened_count - self.closed_count + self.opening > self.pool_size  # the size
+        ):
+            self.sweep_at = now + self.max_idle
+        return KEEP
 
     def passed_on(self, member: Member, now: float) -> Lend | Keep | Discard:
         """Find another place for a connection whose waiter had gone when it was handed over."""
-        del self.lent[member.connection]
         self.lent_count -= 1
-        return self._place(member, now, discard=False)
+        return self.returned(member.connection, now, used=False)
 
     def exchange(self, connection: Any, waiter: Any, now: float) -> Lend | Open | Wait | Refuse:
         """Give another connection for one that proved dead when it was lent; the shell closes that."""
@@ -225,6 +243,19 @@ class PoolState:
         self.timeout_count += timed_out
         return True
 
+    def waited(self, seconds: float) -> None:
+        """Note a wait that has ended, in a loan or in vain."""
+        self.waits.append((self.lent_count + self.timeout_count, seconds))
+
+    def recent_waits(self) -> list[float]:
+        """Give the times in the queue of the latest loans and time-outs: 0 for whoever had not to wait.
+
+        Those are not noted, so that a loan at once costs nothing here.  Another thread than the loop's may ask.
+        """
+        asked = self.lent_count + self.timeout_count
+        waits = [seconds for number, seconds in list(self.waits) if number > asked - RECENT]
+        return [0.0] * (min(asked, RECENT) - len(waits)) + waits
+
     def suspect(self, lost: Member | None = None) -> None:
         """Begin a new generation, since one connection was lost; the others are asked before they are lent.
 
@@ -238,7 +269,7 @@ class PoolState:
         found = []
         while self.idle and self.size > self.pool_size and self.idle[0].since + self.max_idle <= now:
             found.append(self.idle.pop(0).connection)
-        self.closed_count += len(found)
+            self.closed_count += 1
         self.sweep_at = NEVER
         if self.size > self.pool_size:
             self.sweep_at = (self.idle[0].since if self.idle else now) + self.max_idle
@@ -253,24 +284,9 @@ class PoolState:
             books.clear()
         return closing
 
-    def _place(self, member: Member, now: float, discard: bool) -> Lend | Keep | Discard:
-        if not (discard or self.closed):
-            waiter = self._first()
-            if waiter is not None:
-                self._lend(member, now)
-                return Lend(member, waiter)
-            if self.max_idle != 0 or len(self.idle) < self.pool_size:
-                self._keep(member, now)
-                return KEEP
+    def _drop(self, member: Member) -> Discard:
         self.closed_count += 1
         return Discard(member.connection, self._open_for_first())
-
-    def _keep(self, member: Member, now: float) -> None:
-        member.since = now
-        member.site = None
-        self.idle.append(member)
-        if self.max_idle > 0 and self.sweep_at == NEVER and self.size > self.pool_size:
-            self.sweep_at = now + self.max_idle
 
     def _lend(self, member: Member, now: float) -> None:
         member.since = now

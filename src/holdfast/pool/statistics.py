@@ -125,7 +125,7 @@ def collect(state: PoolState, creates: Iterable[float], now: float) -> PoolStats
         closed=state.closed_count,
         failed=state.failed_count,
         timeouts=state.timeout_count,
-        wait=Times.of(state.waits.copy()),
+        wait=Times.of(state.recent_waits()),
         use=Times.of(state.uses.copy()),
         create=Times.of(creates),
         longest=longest[0] if longest else None,
@@ -134,7 +134,8 @@ def collect(state: PoolState, creates: Iterable[float], now: float) -> PoolStats
 
 def holders_of(state: PoolState, now: float, most: int) -> tuple[Holder, ...]:
     """Tell who holds connections, the longest first."""
-    members = nsmallest(most, state.lent.values(), key=lambda member: member.since)
+    # A list first, in one go: a reader of metrics asks from a thread of its own.
+    members = nsmallest(most, list(state.lent.values()), key=lambda member: member.since)
     return tuple(Holder.of(member, now) for member in members)
 
 
