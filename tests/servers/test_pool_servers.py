@@ -115,19 +115,22 @@ async def test_a_timeout_names_who_holds_and_what_to_do_async(async_database_url
             async with db.session() as second:
                 await second.execute(text("SELECT 1"))
 
-        assert f"{HERE}:{line_of('the async holder')}" in str(caught.value)
+        told = str(caught.value)
+        assert f"{HERE}:{line_of('the async holder')}" in told
+        assert "await db.pool.advice()" in told
         assert db.pool.stats().timeouts == 1
 
 
-def test_a_timeout_names_few_holders_the_longest_first(sqlite_url: str) -> None:
+def test_a_timeout_tells_holders_at_one_line_together_the_longest_first(sqlite_url: str) -> None:
     with Database(sqlite_url, pool_size=20, max_overflow=0, pool_timeout=0) as db:
-        lent = [db.pool.acquire() for _ in range(20)]
+        lent = [db.pool.acquire() for _ in range(20)]  # twenty at once
 
         with pytest.raises(PoolTimeout) as caught:
             db.pool.acquire()
 
         holders = vars(caught.value)["holders"]
-        assert len(holders) == 5
+        assert len(holders) == 20
+        assert f"20 × {HERE}:{line_of('twenty at once')}" in str(caught.value)
         assert [one.seconds for one in holders] == sorted((one.seconds for one in holders), reverse=True)
         for connection in lent:
             db.pool.release(connection)

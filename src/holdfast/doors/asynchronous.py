@@ -22,7 +22,7 @@ from holdfast.errors import InvalidRequestError, NoResultFound, SessionInUse
 from holdfast.hydrate import row_function
 from holdfast.model import mapper_of
 from holdfast.plan import Plan, build_plan
-from holdfast.pool import PoolSettings
+from holdfast.pool import AsyncPool, PoolSettings
 from holdfast.session import ChangeResult, Frame, SessionCore, create_all, drop_all
 from holdfast.steps import Operation
 from holdfast.tx import Scope
@@ -98,9 +98,9 @@ class AsyncDatabase:
         return str(self._opened.backend.dialect.name)
 
     @property
-    def pool(self) -> Any:
-        """The pool; ``db.pool.stats()`` says how it does."""
-        return self._opened.pool
+    def pool(self) -> AsyncPool:
+        """The pool: ``db.pool.stats()`` says how it does, ``db.pool.advice()`` what its size should be."""
+        return self._opened.pool  # type: ignore[no-any-return]
 
     @property
     def observers(self) -> Any:

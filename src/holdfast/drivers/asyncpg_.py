@@ -195,6 +195,10 @@ class AsyncpgDriver:
         if self.pooler.shares:
             self._share()
 
+    @property
+    def shares(self) -> bool:
+        return self.pooler.shares
+
     def __repr__(self) -> str:
         return f"AsyncpgDriver({self.target})"
 

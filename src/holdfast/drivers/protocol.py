@@ -114,6 +114,11 @@ class _AnyDriver(Protocol):
         """Whether only one connection can exist: SQLite in memory."""
         ...
 
+    @property
+    def shares(self) -> bool:
+        """Whether a pooler gives each transaction another connection of the server; see pooler.py."""
+        ...
+
     def translate(self, error: BaseException, sql: str, params: Sequence[Any] = ()) -> BaseException:
         """Give the typed error for a driver's exception; what is not the driver's comes back as it is.
 

@@ -248,6 +248,10 @@ class _DriverBase:
         if self.pooler.shares:
             self._name_no_statement()
 
+    @property
+    def shares(self) -> bool:
+        return self.pooler.shares
+
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.target})"
 

@@ -126,6 +126,7 @@ class SqliteDriver:
 
     name = "sqlite"
     threaded = True
+    shares = False
 
     def __init__(self, url: URL, options: Mapping[str, Any]) -> None:
         if url.username or url.password or url.host or url.port:

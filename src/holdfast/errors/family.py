@@ -176,10 +176,7 @@ class PoolTimeout(OperationalError):
     code = "pool-timeout"
     kind = "pool"
     happened = "No connection was free within {seconds:g} s: {in_use} in use, {waiting} waiting"
-    mend = (
-        "Close sessions with `with db.session() as session:`, end transactions before slow work, or raise"
-        " `pool_size` and `max_overflow`; `print(db.pool.advice())` says to what."
-    )
+    mend = "Close sessions with `with db.session() as session:`, or raise `pool_size` and `max_overflow`."
 
 
 class PoolClosed(OperationalError):

@@ -5,7 +5,8 @@ Of Database Connections"); more connections than that only queue inside the serv
 sees it.  Connections that mostly wait for their program need more: with N connections, all busy,
 each used for U seconds and waited for W, the program asks for N × (1 + W / U) of them (Little's
 law).  Above both stands what the server has left: its ``max_connections``, without the reserved
-slots and other clients, shared by all instances.
+slots and other clients, shared by all instances.  Behind a pooler in transaction mode the first is the
+pooler's affair, the last does not bind, and only the waits speak of this pool.
 
 Rule: numbers in, numbers and sentences out; the shells ask the server.
 """
@@ -21,7 +22,7 @@ from typing import Any
 from holdfast.drivers import AsyncDriver, Driver
 from holdfast.errors import InvalidRequestError
 from holdfast.pool.settings import PoolSettings
-from holdfast.pool.statistics import PoolStats, write_seconds
+from holdfast.pool.statistics import PoolStats, Times, write_seconds
 
 ASSUMED_CORES = 4
 KEPT_FREE = 3
@@ -102,6 +103,8 @@ def advise(
     if not answers:
         return _advise_sqlite(settings, single=driver.single)
     facts = ServerFacts(*answers[0][0])
+    if driver.shares:
+        return _advise_before_pooler(stats, settings, server_cores)
     return advise_postgresql(facts, stats, settings, instances, server_cores)
 
 
@@ -172,42 +175,82 @@ def _find_room(facts: ServerFacts, reasons: list[str]) -> int:
 
 def _find_useful(facts: ServerFacts, instances: int, server_cores: int | None, reasons: list[str]) -> int:
     """How many connections of one instance its share of the server's cores can serve at once."""
-    if server_cores is not None:
-        cores, known = server_cores, "as you say"
-    elif facts.local:
-        cores, known = os.cpu_count() or 1, "this machine's, as the server seems to be on it"
-    else:
-        cores, known = ASSUMED_CORES, "assumed; say `server_cores=` to be exact"
-    useful = max(2, ceil((2 * cores + 1) / instances))
-    reasons.append(
-        f"a server with {_count(cores, 'core')} ({known}) works on about {2 * cores + 1} statements at once,"
-        f" so {useful} for each instance"
-    )
+    told, at_once = _weigh_cores(server_cores, local=facts.local)
+    useful = max(2, ceil(at_once / instances))
+    reasons.append(told if instances == 1 else f"{told}, so {useful} for each instance")
     return useful
 
 
-def _find_wanted(stats: PoolStats, settings: PoolSettings, useful: int, reasons: list[str]) -> int:
-    wait, use = stats.wait, stats.use
-    if wait.samples < FEWEST_SAMPLES or use.mean_seconds is None or wait.mean_seconds is None:
-        reasons.append(f"only {_count(wait.samples, 'loan')} measured: ask again under load")
-        return useful
-    told = f"the last {wait.samples} loans waited {wait} and were used {use}"
-    p99 = wait.p99_seconds or 0.0
-    if not stats.timeouts and p99 < WORTH_MENDING_SECONDS:
-        reasons.append(f"{told}: nobody waits, more would not help")
-        return min(useful, settings.pool_size) if settings.pool_size > 1 else useful
-    limit = stats.limit if stats.limit is not None else max(stats.size, 1)
-    wanted = min(ceil(limit * (1 + wait.mean_seconds / max(use.mean_seconds, 1e-6))), 10 * limit)
-    reasons.append(
-        f"{told}, and {stats.timeouts} timed out: about {wanted} connections would be in use if nobody waited"
+def _weigh_cores(server_cores: int | None, *, local: bool) -> tuple[str, int]:
+    """Tell how many statements a server works on at once, in words and as a number."""
+    if server_cores is not None:
+        cores, known = server_cores, "as you say"
+    elif local:
+        cores, known = os.cpu_count() or 1, "this machine's, as the server seems to be on it"
+    else:
+        cores, known = ASSUMED_CORES, "assumed; say `server_cores=` to be exact"
+    at_once = 2 * cores + 1
+    return (
+        f"a server with {_count(cores, 'core')} ({known}) works on about {at_once} statements at once",
+        at_once,
     )
+
+
+def _find_wanted(stats: PoolStats, settings: PoolSettings, useful: int, reasons: list[str]) -> int:
+    if not _is_measured(stats):
+        reasons.append(f"only {_count(stats.wait.samples, 'loan')} measured: ask again under load")
+        return useful
+    wanted = _weigh_waits(stats, reasons)
+    if wanted is None:
+        return min(useful, settings.pool_size) if settings.pool_size > 1 else useful
     if wanted > 2 * useful:
         wanted = 2 * useful
         reasons.append(
             f"more than {wanted} would only queue inside the server; shorten what holds a connection for"
-            f" {write_seconds(use.p99_seconds)}"
+            f" {write_seconds(stats.use.p99_seconds)}"
         )
     return max(wanted, useful)
+
+
+def _advise_before_pooler(stats: PoolStats, settings: PoolSettings, server_cores: int | None) -> PoolAdvice:
+    """What this pool opens is not what the server sees: so each has a size of its own."""
+    told, at_once = _weigh_cores(server_cores, local=False)
+    reasons = [
+        "a pooler lends the server's connections: how many this pool has is between it and `max_client_conn`",
+        f"{told}: give the pooler a `default_pool_size` of about {at_once}",
+    ]
+    wanted = None
+    if _is_measured(stats):
+        wanted = _weigh_waits(stats, reasons)
+    else:
+        reasons.append(f"only {_count(stats.wait.samples, 'loan')} measured: ask again under load")
+    size = max(settings.pool_size, wanted or 0)
+    reasons.append("whoever waits for the pooler shows in the time of use, not in the time of waiting")
+    return PoolAdvice(size, max(1, size // 2), tuple(reasons))
+
+
+def _is_measured(stats: PoolStats) -> bool:
+    return stats.wait.samples >= FEWEST_SAMPLES and stats.use.samples > 0
+
+
+def _weigh_waits(stats: PoolStats, reasons: list[str]) -> int | None:
+    """Tell how many connections would be in use if nobody waited; None where nobody does."""
+    wait, use = stats.wait, stats.use
+    told = f"the last {wait.samples} loans waited {_span(wait)}, and were used {_span(use)}"
+    if not stats.timeouts and (wait.p99_seconds or 0.0) < WORTH_MENDING_SECONDS:
+        reasons.append(f"{told}: nobody waits, more would not help")
+        return None
+    limit = stats.limit if stats.limit is not None else max(stats.size, 1)
+    ratio = (wait.mean_seconds or 0.0) / max(use.mean_seconds or 0.0, 1e-6)
+    wanted = min(ceil(limit * (1 + ratio)), 10 * limit)
+    reasons.append(
+        f"{told}; {stats.timeouts} timed out: about {wanted} connections would be in use if nobody waited"
+    )
+    return wanted
+
+
+def _span(times: Times) -> str:
+    return f"{write_seconds(times.p50_seconds)} (p50) to {write_seconds(times.p99_seconds)} (p99)"
 
 
 def _count(number: int, noun: str) -> str:

@@ -20,7 +20,7 @@ from holdfast.pool.advice import PoolAdvice, advise, questions
 from holdfast.pool.callsite import find_site
 from holdfast.pool.health import ASK_READ_ONLY, PING_SECONDS, Health, is_read_only
 from holdfast.pool.settings import DEFAULT, PoolSettings, settle
-from holdfast.pool.shared import HOLDERS_TOLD, forget, new_state, start_over_after_fork, timed_out
+from holdfast.pool.shared import forget, new_state, start_over_after_fork, timed_out
 from holdfast.pool.state import KEEP, RECENT, Discard, Lend, Member, Open, Refuse, Wait
 from holdfast.pool.statistics import Holder, Meter, PoolStats, collect, holders_of
 from holdfast.runner import Worker
@@ -55,7 +55,7 @@ class AsyncPool:
         start_over_after_fork(self)
 
     def __repr__(self) -> str:
-        return f"<AsyncPool {self.stats()}>"
+        return f"<AsyncPool {self.stats().now}>"
 
     async def acquire(self) -> Any:
         """Lend a connection, opening one or waiting for one as need be.
@@ -96,8 +96,7 @@ class AsyncPool:
             if unplaced is not None:
                 await self._close_one(unplaced)
         elif now >= state.sweep_at:
-            for found in state.sweep(now):
-                await self._close_one(found)
+            await self._close_all(state.sweep(now))
 
     def abandon(self, connection: Any) -> None:
         """Cut a connection at once, for a coroutine that may not wait any more."""
@@ -109,15 +108,14 @@ class AsyncPool:
         for waiter in closing.waiters:
             if not waiter.done():
                 waiter.set_result(Refuse())
-        for connection in closing.connections:
-            await self._close_one(connection)
+        await self._close_all(closing.connections)
 
     def stats(self) -> PoolStats:
         """Tell how the pool does: `PoolStats`."""
         return collect(self._state, self._creates, self._now())
 
-    def holders(self, most: int = HOLDERS_TOLD) -> tuple[Holder, ...]:
-        """Tell who holds connections, the longest first, with the line that borrowed each."""
+    def holders(self, most: int | None = None) -> tuple[Holder, ...]:
+        """Tell who holds connections, the longest first, with the line that borrowed each; None for all."""
         return holders_of(self._state, self._now(), most)
 
     def holder_of(self, connection: Any) -> Holder | None:
@@ -126,7 +124,7 @@ class AsyncPool:
         return Holder.of(member, self._now()) if member is not None else None
 
     async def advice(self, *, instances: int = 1, server_cores: int | None = None) -> PoolAdvice:
-        """Compute what the pool's size should be, with the reasons.
+        """Compute what the pool's size should be, with the reasons; print the answer.
 
         ``instances`` is how many programs like this one share the server.  ``server_cores`` is how
         many cores the server has; without it, the answer says what was assumed.  The server is asked
@@ -331,6 +329,15 @@ class AsyncPool:
         except Exception:
             self._cut(connection)
 
+    async def _close_all(self, connections: tuple[Any, ...]) -> None:
+        """Close politely, all at once: each may take its time, and none is left when this is cancelled."""
+        try:
+            await asyncio.gather(*map(self._close_one, connections))
+        except BaseException:
+            for connection in connections:
+                self._cut(connection)
+            raise
+
     def _meter_use(self, connection: Any, now: float) -> None:
         member = self._state.lent.get(connection)
         if member is not None and self.meter is not None:
@@ -343,4 +350,4 @@ class AsyncPool:
             self._observers.emit(PoolWaited(waited, timed_out))
 
     def _timed_out(self) -> PoolTimeout:
-        return timed_out(self.stats(), self.holders(), self.settings, single=self._single)
+        return timed_out(self.stats(), self.holders(), self.settings, single=self._single, on_loop=True)

@@ -20,7 +20,7 @@ from holdfast.pool.advice import PoolAdvice, advise, questions
 from holdfast.pool.callsite import find_site
 from holdfast.pool.health import ASK_READ_ONLY, PING_SECONDS, Health, is_read_only
 from holdfast.pool.settings import DEFAULT, PoolSettings, settle
-from holdfast.pool.shared import HOLDERS_TOLD, forget, new_state, start_over_after_fork, timed_out
+from holdfast.pool.shared import forget, new_state, start_over_after_fork, timed_out
 from holdfast.pool.state import KEEP, RECENT, Discard, Lend, Member, Open, Refuse, Wait
 from holdfast.pool.statistics import Holder, Meter, PoolStats, collect, holders_of
 
@@ -64,7 +64,7 @@ class BlockingPool:
         start_over_after_fork(self)
 
     def __repr__(self) -> str:
-        return f"<BlockingPool {self.stats()}>"
+        return f"<BlockingPool {self.stats().now}>"
 
     def acquire(self) -> Any:
         """Lend a connection, opening one or waiting for one as need be.
@@ -132,8 +132,8 @@ class BlockingPool:
         with self._lock:
             return collect(self._state, self._creates.copy(), self._now())
 
-    def holders(self, most: int = HOLDERS_TOLD) -> tuple[Holder, ...]:
-        """Tell who holds connections, the longest first, with the line that borrowed each."""
+    def holders(self, most: int | None = None) -> tuple[Holder, ...]:
+        """Tell who holds connections, the longest first, with the line that borrowed each; None for all."""
         with self._lock:
             return holders_of(self._state, self._now(), most)
 
@@ -143,7 +143,7 @@ class BlockingPool:
         return Holder.of(member, self._now()) if member is not None else None
 
     def advice(self, *, instances: int = 1, server_cores: int | None = None) -> PoolAdvice:
-        """Compute what the pool's size should be, with the reasons.
+        """Compute what the pool's size should be, with the reasons; print the answer.
 
         ``instances`` is how many programs like this one share the server.  ``server_cores`` is how
         many cores the server has; without it, the answer says what was assumed.  The server is asked
@@ -343,7 +343,7 @@ class BlockingPool:
             self._observers.emit(PoolWaited(waited, timed_out))
 
     def _timed_out(self) -> PoolTimeout:
-        return timed_out(self.stats(), self.holders(), self.settings, single=self._single)
+        return timed_out(self.stats(), self.holders(), self.settings, single=self._single, on_loop=False)
 
 
 def _close_one(connection: Any) -> None:

@@ -12,10 +12,10 @@ from weakref import WeakSet
 from holdfast.errors import PoolTimeout
 from holdfast.pool.settings import PoolSettings
 from holdfast.pool.state import PoolState
-from holdfast.pool.statistics import Holder, PoolStats
+from holdfast.pool.statistics import Holder, PoolStats, group_by_line
 
-HOLDERS_TOLD = 5
-"""How many holders the error of a time-out names."""
+LINES_TOLD = 5
+"""How many lines of holders the text of a time-out names."""
 
 
 class _Forkable(Protocol):
@@ -63,20 +63,12 @@ def new_state(settings: PoolSettings, *, closed: bool = False) -> PoolState:
 
 
 def timed_out(
-    stats: PoolStats, holders: tuple[Holder, ...], settings: PoolSettings, *, single: bool
+    stats: PoolStats, holders: tuple[Holder, ...], settings: PoolSettings, *, single: bool, on_loop: bool
 ) -> PoolTimeout:
     """Say who is in the way, and what to do."""
-    happened = (
-        f"No connection was free within {settings.pool_timeout:g} s:"
-        f" {stats.in_use} in use, {stats.waiting} waiting"
-    )
-    if stats.opening:
-        happened += f", {stats.opening} being opened"
-    if holders:
-        happened += ". Held longest by " + " | ".join(map(str, holders))
     return PoolTimeout(
-        happened,
-        mend=_mend(stats, single),
+        _tell(stats, holders, settings),
+        mend=_mend(stats, single=single, on_loop=on_loop),
         seconds=settings.pool_timeout,
         in_use=stats.in_use,
         waiting=stats.waiting,
@@ -87,12 +79,31 @@ def timed_out(
     )
 
 
-def _mend(stats: PoolStats, single: bool) -> str | None:
+def _tell(stats: PoolStats, holders: tuple[Holder, ...], settings: PoolSettings) -> str:
+    told = (
+        f"No connection was free within {settings.pool_timeout:g} s:"
+        f" {stats.in_use} in use, {stats.waiting} waiting"
+    )
+    if stats.opening:
+        told += f", {stats.opening} being opened"
+    lines = group_by_line(holders)
+    if lines:
+        told += f". Held longest by {', '.join(lines[:LINES_TOLD])}"
+    if len(lines) > LINES_TOLD:
+        told += f", and {len(lines) - LINES_TOLD} more lines"
+    return told
+
+
+def _mend(stats: PoolStats, *, single: bool, on_loop: bool) -> str:
+    kind = "AsyncDatabase" if on_loop else "Database"
     if single:
         return (
             "A SQLite database in memory has one connection: end the other session's transaction"
-            " first, or use a file, `Database('sqlite:///app.db')`."
+            f" first, or use a file, `{kind}('sqlite:///app.db')`."
         )
     if stats.opening and not stats.in_use:
         return "The server does not answer: look at it, and give the URL a `connect_timeout`, `?connect_timeout=5`."
-    return None
+    return (
+        f"Close sessions with `{'async ' * on_loop}with db.session() as session:`, end transactions before slow"
+        f" work, or raise `pool_size` and `max_overflow`; `print({'await ' * on_loop}db.pool.advice())` says to what."
+    )

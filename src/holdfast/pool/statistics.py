@@ -14,6 +14,8 @@ from typing import Protocol
 from holdfast.pool.callsite import locate
 from holdfast.pool.state import Member, PoolState
 
+_ROW = "{:<5}{:>9}{:>9}{:>9}{:>9}"
+
 
 @dataclass(frozen=True, slots=True)
 class Times:
@@ -33,8 +35,10 @@ class Times:
         middle, tail = ordered[(count - 1) // 2], ordered[-(-count * 99 // 100) - 1]
         return cls(middle, tail, sum(ordered) / count, count)
 
-    def __str__(self) -> str:
-        return f"p50 {write_seconds(self.p50_seconds)}, p99 {write_seconds(self.p99_seconds)}"
+    def row(self, name: str) -> str:
+        """Write it as a line of the table of `PoolStats`."""
+        quantiles = (self.p50_seconds, self.p99_seconds, self.mean_seconds)
+        return _ROW.format(name, *map(write_seconds, quantiles), self.samples)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +66,7 @@ class Holder:
 
 @dataclass(frozen=True, slots=True)
 class PoolStats:
-    """How a pool does.
+    """How a pool does; printed, it is a table.
 
     ``size`` counts connections that are idle, in use or being opened; ``limit`` is the most there may
     be, None for no limit.  ``lent``, ``opened``, ``closed``, ``failed`` (to open) and ``timeouts``
@@ -86,17 +90,24 @@ class PoolStats:
     create: Times = Times()
     longest: Holder | None = None
 
+    @property
+    def now(self) -> str:
+        """What is true at this moment, in one line."""
+        most = "" if self.limit is None else f"; at most {self.limit}"
+        return f"{self.in_use} in use, {self.idle} idle, {self.opening} being opened, {self.waiting} waiting{most}"
+
     def __str__(self) -> str:
-        most = "any number" if self.limit is None else self.limit
-        parts = [
-            f"{self.in_use} in use, {self.idle} idle, {self.opening} opening, {self.waiting} waiting (at most {most})",
-            f"wait {self.wait}",
-            f"use {self.use}",
-            f"{self.lent} lent, {self.opened} opened, {self.closed} closed, {self.timeouts} timed out",
+        lines = [self.now, _ROW.format("", "p50", "p99", "mean", "samples")]
+        lines += [
+            times.row(name) for name, times in (("wait", self.wait), ("use", self.use), ("open", self.create))
         ]
+        lines.append(
+            f"{self.lent} lent, {self.opened} opened, {self.closed} closed, {self.failed} failed to open,"
+            f" {self.timeouts} timed out"
+        )
         if self.longest is not None:
-            parts.append(f"held longest by {self.longest}")
-        return "; ".join(parts)
+            lines.append(f"held longest by {self.longest}")
+        return "\n".join(lines)
 
 
 class Meter(Protocol):
@@ -108,6 +119,16 @@ class Meter(Protocol):
     def waited(self, seconds: float) -> None: ...
     def used(self, seconds: float) -> None: ...
     def created(self, seconds: float) -> None: ...
+
+
+def group_by_line(holders: Iterable[Holder]) -> list[str]:
+    """Tell of the lines that hold connections, each with how many and the longest; in the order given."""
+    lines: dict[tuple[str, str], list[Holder]] = {}
+    for holder in holders:
+        lines.setdefault((holder.place, holder.function), []).append(holder)
+    return [
+        str(found[0]) if len(found) == 1 else f"{len(found)} × {found[0]} at most" for found in lines.values()
+    ]
 
 
 def collect(state: PoolState, creates: Iterable[float], now: float) -> PoolStats:
@@ -132,10 +153,11 @@ def collect(state: PoolState, creates: Iterable[float], now: float) -> PoolStats
     )
 
 
-def holders_of(state: PoolState, now: float, most: int) -> tuple[Holder, ...]:
-    """Tell who holds connections, the longest first."""
+def holders_of(state: PoolState, now: float, most: int | None = None) -> tuple[Holder, ...]:
+    """Tell who holds connections, the longest first; None for all of them."""
     # A list first, in one go: a reader of metrics asks from a thread of its own.
-    members = nsmallest(most, list(state.lent.values()), key=lambda member: member.since)
+    lent = list(state.lent.values())
+    members = nsmallest(len(lent) if most is None else most, lent, key=lambda member: member.since)
     return tuple(Holder.of(member, now) for member in members)
 
 
