@@ -19,9 +19,10 @@ from sqlalchemy import text
 from holdfast import AsyncDatabase, Database
 from holdfast.clock import ManualClock
 from holdfast.drivers import open_driver
-from holdfast.errors import InvalidRequestError, PoolTimeout
+from holdfast.errors import InvalidRequestError, PoolerDetected, PoolTimeout
 from holdfast.observe import PoolWaited
 from holdfast.pool import AsyncPool, BlockingPool, PoolSettings
+from tests.servers.conftest import Bounced
 
 HERE = __file__
 SMALL: dict[str, Any] = {"pool_size": 1, "max_overflow": 0}
@@ -533,6 +534,32 @@ def test_advice_grows_with_the_waits_it_measured(postgresql_url: str) -> None:
 
     assert advice.pool_size > 2
     assert "waited" in str(advice)
+
+
+def test_behind_a_pooler_advice_is_about_the_pooler_and_the_waits(bounced: Bounced) -> None:
+    """What the server has left is the pooler's affair; forty instances do not change what one needs."""
+    with Database(bounced.url, pooler="transaction", pool_size=2, max_overflow=0) as db:
+        before = db.pool.advice(instances=40, server_cores=8)
+
+        def work(_: int) -> None:
+            with db.session() as session:
+                session.execute(text("SELECT pg_sleep(0.01)"))
+
+        with ThreadPoolExecutor(8) as threads:
+            list(threads.map(work, range(120)))
+        after = db.pool.advice(instances=40, server_cores=8)
+
+    assert before.pool_size == 2
+    assert "`default_pool_size` of about 17" in str(before)
+    assert after.pool_size > 2
+
+
+async def test_behind_a_pooler_that_was_found_advice_is_about_it_too(bounced: Bounced) -> None:
+    with pytest.warns(PoolerDetected):
+        async with AsyncDatabase(bounced.url) as db:
+            advice = await db.pool.advice(server_cores=8)
+
+    assert "`default_pool_size`" in str(advice)
 
 
 async def test_advice_is_awaited_on_a_loop(async_database_url: str) -> None:
