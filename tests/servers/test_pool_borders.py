@@ -17,8 +17,8 @@ from holdfast import AsyncDatabase, Database
 from holdfast.clock import ManualClock
 from holdfast.drivers import open_driver
 from holdfast.pool import AsyncPool, PoolSettings
-from tests.servers.frozen_wire import wire_to
 from tests.servers.test_pool_servers import backends, until
+from tests.servers.wire import DOWN, VANISH, Wire
 
 PID = text("SELECT pg_backend_pid()")
 ONE = text("SELECT 1")
@@ -207,13 +207,13 @@ async def test_a_closing_that_is_cancelled_leaves_none_open(postgresql_url: str)
     """To part politely from a silent server takes time, and meanwhile the task is cancelled."""
     clock = ManualClock()
     settings = PoolSettings(pool_size=1, max_overflow=3, pool_max_idle=60)
-    with wire_to(postgresql_url) as (wire, url):
-        pool = AsyncPool(open_driver(through("asyncpg", url), asynchronous=True), settings, clock=clock)
+    with Wire(postgresql_url) as wire:
+        pool = AsyncPool(open_driver(wire.through("asyncpg"), asynchronous=True), settings, clock=clock)
         connections = [await pool.acquire() for _ in range(4)]
         for connection in connections:
             await pool.release(connection)
         last = await pool.acquire()
-        wire.freeze_all()
+        wire.arm(DOWN, 0, VANISH)
         clock.advance(60)
 
         task = asyncio.create_task(pool.release(last))

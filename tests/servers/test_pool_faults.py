@@ -15,8 +15,8 @@ from sqlalchemy import text
 
 from holdfast import AsyncDatabase, Database
 from holdfast.errors import ConnectionFailed, ConnectionLost, ReadOnly
-from tests.servers.frozen_wire import wire_to
 from tests.servers.own_server import OwnServer, own_server
+from tests.servers.wire import DOWN, VANISH, Wire
 
 PID = text("SELECT pg_backend_pid()")
 ASYNC = ["asyncpg", "psycopg"]
@@ -203,9 +203,9 @@ def short_ping(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("short_ping")
 def test_a_half_open_connection_is_found_by_pre_ping(postgresql_url: str) -> None:
-    with wire_to(postgresql_url) as (wire, url), Database(url, pool_pre_ping=True) as db:
+    with Wire(postgresql_url) as wire, Database(wire.url, pool_pre_ping=True) as db:
         before = pid_of(db)
-        wire.freeze_all()
+        wire.arm(DOWN, 0, VANISH)
 
         assert pid_of(db) != before
         assert (db.pool.stats().closed, db.pool.stats().size) == (1, 1)
@@ -214,10 +214,10 @@ def test_a_half_open_connection_is_found_by_pre_ping(postgresql_url: str) -> Non
 @pytest.mark.usefixtures("short_ping")
 @pytest.mark.parametrize("driver", ASYNC)
 async def test_a_half_open_connection_is_found_by_pre_ping_async(driver: str, postgresql_url: str) -> None:
-    with wire_to(postgresql_url) as (wire, url):
-        async with AsyncDatabase(through(driver, url), pool_pre_ping=True) as db:
+    with Wire(postgresql_url) as wire:
+        async with AsyncDatabase(wire.through(driver), pool_pre_ping=True) as db:
             before = await pid_of_async(db)
-            wire.freeze_all()
+            wire.arm(DOWN, 0, VANISH)
 
             assert await pid_of_async(db) != before
             assert (db.pool.stats().closed, db.pool.stats().size) == (1, 1)
@@ -226,14 +226,14 @@ async def test_a_half_open_connection_is_found_by_pre_ping_async(driver: str, po
 @pytest.mark.usefixtures("short_ping")
 def test_one_lost_connection_makes_the_others_suspect(postgresql_url: str) -> None:
     """The other one is half-open: no look would find it, and nobody asked for a ping."""
-    with wire_to(postgresql_url) as (wire, url), Database(url) as db:
+    with Wire(postgresql_url) as wire, Database(wire.url) as db:
         warm(db.pool, 2)
         with pytest.raises(ConnectionLost), db.begin() as session:  # noqa: PT012 - the whole block must raise
             pid = session.scalar(PID)
             with psycopg.connect(postgresql_url, autocommit=True) as other:
                 other.execute("SELECT pg_terminate_backend(%s, 5000)", [pid])
             session.scalar(PID)
-        wire.freeze_all()
+        wire.arm(DOWN, 0, VANISH)
 
         assert pid_of(db) > 0
         assert db.pool.stats().closed == 2
@@ -242,8 +242,8 @@ def test_one_lost_connection_makes_the_others_suspect(postgresql_url: str) -> No
 @pytest.mark.usefixtures("short_ping")
 @pytest.mark.parametrize("driver", ASYNC)
 async def test_one_lost_connection_makes_the_others_suspect_async(driver: str, postgresql_url: str) -> None:
-    with wire_to(postgresql_url) as (wire, url):
-        async with AsyncDatabase(through(driver, url)) as db:
+    with Wire(postgresql_url) as wire:
+        async with AsyncDatabase(wire.through(driver)) as db:
             await warm_async(db.pool, 2)
             with pytest.raises(ConnectionLost):  # noqa: PT012 - the whole block must raise
                 async with db.begin() as session:
@@ -251,7 +251,7 @@ async def test_one_lost_connection_makes_the_others_suspect_async(driver: str, p
                     with psycopg.connect(postgresql_url, autocommit=True) as other:
                         other.execute("SELECT pg_terminate_backend(%s, 5000)", [pid])
                     await session.scalar(PID)
-            wire.freeze_all()
+            wire.arm(DOWN, 0, VANISH)
 
             assert await pid_of_async(db) > 0
             assert db.pool.stats().closed == 2

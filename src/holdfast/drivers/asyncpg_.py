@@ -18,7 +18,7 @@ from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
 from sqlalchemy.engine import URL
 
 from holdfast import errors
-from holdfast.drivers import ends, postgresql, sockets, sqlstate
+from holdfast.drivers import ends, keepalives, postgresql, sqlstate
 from holdfast.drivers.asyncpg_probe import SharedAsyncpg, ask, open_beside
 from holdfast.drivers.pooler import Pooler
 from holdfast.drivers.values import blame, blame_naive
@@ -54,7 +54,7 @@ _DSN_NAMES = frozenset(
 )
 _INTEGERS = {"statement_cache_size", "max_cached_statement_lifetime", "max_cacheable_statement_size"}
 _SECONDS = {"connect_timeout": "timeout", "timeout": "timeout", "command_timeout": "command_timeout"}
-_KEEPALIVES = frozenset(sockets.DEFAULTS)
+_KEEPALIVES = frozenset(keepalives.DEFAULTS)
 _SERVER_NAMES = frozenset({"application_name", "options"})
 
 
@@ -66,7 +66,7 @@ class AsyncpgConnection:
     def __init__(self, raw: Any) -> None:
         self._raw = raw
         self._fetch = raw.fetch
-        self._poll = sockets.make_peek(_socket_of(raw).fileno())
+        self._poll = ends.make_poll(_socket_of(raw).fileno())
 
     @property
     def raw(self) -> Any:
@@ -102,8 +102,7 @@ class AsyncpgConnection:
         return await self._raw.execute(sql)  # type: ignore[no-any-return]
 
     def is_cut(self) -> bool:
-        # asyncpg has no public way to its socket, and none at all once it is closed
-        return self._raw.is_closed() or ends.is_cut(self._raw._transport.get_extra_info("socket").fileno())
+        return self._raw.is_closed() or ends.is_cut(_socket_of(self._raw).fileno())
 
     async def ping(self, timeout_seconds: float | None = None) -> None:
         # execute() fails on an empty statement, having no status to decode; and that a failed
@@ -162,7 +161,7 @@ class AsyncpgSharedConnection(AsyncpgConnection):
 
 
 def _socket_of(raw: Any) -> Any:
-    """The socket below; asyncpg has no public way to it."""
+    """The socket below; asyncpg has no public way to it, and none at all once it is closed."""
     return raw._transport.get_extra_info("socket")
 
 
@@ -222,7 +221,7 @@ class AsyncpgDriver:
             if raw is first and self.pooler.shares is not sharing:  # another one found it meanwhile
                 await first.close()
                 raw = await asyncpg.connect(**self._arguments)
-            sockets.set_keepalives(_socket_of(raw), self._keepalives)
+            keepalives.apply(_socket_of(raw), self._keepalives)
             await self._set_codecs(raw)
         except BaseException:
             raw.terminate()

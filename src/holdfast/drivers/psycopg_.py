@@ -21,7 +21,7 @@ from sqlalchemy.engine import URL
 from sqlalchemy.types import JSON, TypeDecorator, TypeEngine
 
 from holdfast import errors
-from holdfast.drivers import binary_arrays, ends, postgresql, sockets, sqlstate
+from holdfast.drivers import binary_arrays, ends, keepalives, postgresql, sqlstate
 from holdfast.drivers.pooler import Pooler
 from holdfast.drivers.psycopg_probe import ask_process, ask_process_async
 from holdfast.drivers.values import blame
@@ -40,7 +40,7 @@ class _Base:
     def __init__(self, raw: Any, cursor: Any) -> None:
         self._raw = raw
         self._pgconn = raw.pgconn
-        self._poll = sockets.make_peek(raw.pgconn.socket)
+        self._poll = ends.make_poll(raw.pgconn.socket)
         self._cursor = cursor
 
     @property
@@ -240,7 +240,7 @@ class _DriverBase:
         self.capabilities = postgresql.capabilities("psycopg", 65535, pipeline=pq.version() >= 140000)
         _, self._arguments = self.dialect.create_connect_args(url)  # type: ignore[no-untyped-call]
         self._arguments |= {**connect_args, "autocommit": True}
-        self._arguments |= sockets.with_defaults(self._arguments)
+        self._arguments |= keepalives.with_defaults(self._arguments)
         self.target = postgresql.describe_target(url)
         self._password = url.password
         self._known = False

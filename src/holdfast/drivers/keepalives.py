@@ -1,4 +1,4 @@
-"""Sockets of the drivers of PostgreSQL: a look without a round trip, and what finds a dead peer.
+"""Keepalives of the drivers of PostgreSQL: what finds a peer that vanished.
 
 Without keepalives a connection whose other end vanished (a firewall that forgot it, a machine that
 lost its power) is found after two hours, and one with data on its way after about fifteen minutes.
@@ -10,9 +10,8 @@ Rule: no driver library is imported here.
 
 from __future__ import annotations
 
-import select
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -36,7 +35,7 @@ def with_defaults(given: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in DEFAULTS.items() if name not in given}
 
 
-def set_keepalives(sock: Any, given: Mapping[str, int]) -> None:
+def apply(sock: Any, given: Mapping[str, int]) -> None:
     """Do to a socket what libpq does with these settings; what the system does not know is left out."""
     if sock is None or sock.family not in (socket.AF_INET, socket.AF_INET6):
         return
@@ -50,15 +49,3 @@ def set_keepalives(sock: Any, given: Mapping[str, int]) -> None:
         if option is not None:
             with suppress(OSError):
                 sock.setsockopt(socket.IPPROTO_TCP, option, settings[name])
-
-
-def make_peek(fileno: int) -> Callable[[float], Any]:
-    """Make a function that waits so many milliseconds for anything to come (an end counts), and tells.
-
-    Called with 0 it only looks, in 0.3 µs.
-    """
-    if not hasattr(select, "poll"):  # Windows
-        return lambda timeout_ms: select.select([fileno], [], [], timeout_ms / 1000)[0]
-    poll = select.poll()
-    poll.register(fileno, select.POLLIN)
-    return poll.poll
