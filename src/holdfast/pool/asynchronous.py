@@ -174,8 +174,15 @@ class AsyncPool:
             return member
         while True:
             waiter: _Waiter = asyncio.get_running_loop().create_future()
-            action = self._ask(waiter) if member is None else self._exchange(member, waiter)
-            member = await self._follow(action, waiter, start)
+            action: _Given | Wait = self._ask(waiter) if member is None else self._exchange(member, waiter)
+            if type(action) is Wait:
+                action = await self._wait(waiter, start)
+            if type(action) is Open:
+                # Not asked: it has just spoken to the server, and where that hangs up again this would not end.
+                return await self._open()
+            if type(action) is not Lend:
+                raise PoolClosed
+            member = action.member
             if await self._is_good(member):
                 return member
 
@@ -186,17 +193,6 @@ class AsyncPool:
         # What does not answer is cut: to part politely from it would only take time.
         self._cut(member.connection)
         return self._state.exchange(member.connection, waiter, self._now())
-
-    async def _follow(
-        self, action: Lend | Open | Wait | Refuse | None, waiter: _Waiter, start: float
-    ) -> Member:
-        if type(action) is Wait:
-            action = await self._wait(waiter, start)
-        if type(action) is Lend:
-            return action.member
-        if type(action) is Open:
-            return await self._open()
-        raise PoolClosed
 
     async def _wait(self, waiter: _Waiter, start: float) -> _Given:
         patience = max(0.0, self.settings.pool_timeout - (self._now() - start))

@@ -24,6 +24,8 @@ from holdfast.pool.shared import forget, new_state, start_over_after_fork, timed
 from holdfast.pool.state import KEEP, RECENT, Discard, Lend, Member, Open, Refuse, Wait
 from holdfast.pool.statistics import Holder, Meter, PoolStats, collect, holders_of
 
+_Given = Lend | Open | Refuse | None
+
 
 class _Waiter:
     """A thread that waits, and what it was given: a `Lend`, an `Open` or a `Refuse`."""
@@ -33,7 +35,7 @@ class _Waiter:
     def __init__(self) -> None:
         self.lock = Lock()
         self.lock.acquire()
-        self.given: Lend | Open | Refuse | None = None
+        self.given: _Given = None
 
     def give(self, what: Lend | Open | Refuse) -> None:
         self.given = what
@@ -185,8 +187,15 @@ class BlockingPool:
             return member
         while True:
             waiter = _Waiter()
-            action = self._ask(waiter) if member is None else self._exchange(member, waiter)
-            member = self._follow(action, waiter, start)
+            action: _Given | Wait = self._ask(waiter) if member is None else self._exchange(member, waiter)
+            if type(action) is Wait:
+                action = self._wait(waiter, start)
+            if type(action) is Open:
+                # Not asked: it has just spoken to the server, and where that hangs up again this would not end.
+                return self._open()
+            if type(action) is not Lend:
+                raise PoolClosed
+            member = action.member
             if self._is_good(member):
                 return member
 
@@ -200,16 +209,7 @@ class BlockingPool:
         _close_one(member.connection)
         return action
 
-    def _follow(self, action: Lend | Open | Wait | Refuse | None, waiter: _Waiter, start: float) -> Member:
-        if type(action) is Wait:
-            action = self._wait(waiter, start)
-        if type(action) is Lend:
-            return action.member
-        if type(action) is Open:
-            return self._open()
-        raise PoolClosed
-
-    def _wait(self, waiter: _Waiter, start: float) -> Lend | Open | Refuse | None:
+    def _wait(self, waiter: _Waiter, start: float) -> _Given:
         patience = self.settings.pool_timeout - (self._now() - start)
         try:
             in_time = waiter.lock.acquire(timeout=min(max(patience, 0.0), TIMEOUT_MAX))
