@@ -45,6 +45,8 @@ class PoolMachine(RuleBasedStateMachine):
         self.queue: list[int] = []
         self.generations: dict[int, int] = {}
         self.closed = False
+        self.lent_at: dict[int, float] = {}
+        self.loans = 0
         for _ in range(min(warm, self.limit)):
             self.borrow()
             self.opening_succeeds()
@@ -73,7 +75,7 @@ class PoolMachine(RuleBasedStateMachine):
             self.open.add(connection)
             self.generations[connection] = self.state.generation
             assert action.member.connection == connection
-            self._check(action.member)
+            self._begin_loan(action.member)
             self._serve(action.next or KEEP)
         else:
             assert self.closed
@@ -102,6 +104,7 @@ class PoolMachine(RuleBasedStateMachine):
         """A task was cancelled after a connection was handed to it, and before it ran."""
         connection = self._draw(data, self.lent)
         self.lent.remove(connection)
+        self.loans -= 1
         self._serve(self.state.passed_on(self.state.lent[connection], self.now), connection)
 
     @precondition(lambda self: self.lent)
@@ -109,6 +112,7 @@ class PoolMachine(RuleBasedStateMachine):
     def it_was_dead(self, data: Any) -> None:
         connection = self._draw(data, self.lent)
         self.lent.remove(connection)
+        self.loans -= 1
         self._bury(connection)
         waiter = next(self.numbers)
         self._follow(self.state.exchange(connection, waiter, self.now), waiter, self.displaced)
@@ -140,7 +144,7 @@ class PoolMachine(RuleBasedStateMachine):
         assert all(generation <= before for generation in self.generations.values())
         assert self.state.generation == before + 1
 
-    @precondition(lambda self: self.state.opened_count > 8)  # nothing much happens to a closed pool
+    @precondition(lambda self: self.state.opened_count > 4)  # nothing much happens to a closed pool
     @rule()
     def close(self) -> None:
         closing = self.state.close()
@@ -171,19 +175,23 @@ class PoolMachine(RuleBasedStateMachine):
         if self.idle:
             assert member.connection == self.idle.pop()[0]
             assert not self.queue, "a newcomer overtook"
-        self._check(member)
+        self._begin_loan(member)
 
-    def _check(self, member: Any) -> None:
+    def _begin_loan(self, member: Any) -> None:
         assert member.connection in self.open
         assert member.connection not in self.lent, "lent to two"
         assert member.generation == self.generations[member.connection]
+        assert member.site is None, "it names who had it before"
+        member.site = "who has it now"
         self.lent.append(member.connection)
+        self.lent_at[member.connection] = self.now
+        self.loans += 1
 
     def _serve(self, action: Any, connection: int = -1) -> None:
         if type(action) is Lend:
             assert action.waiter == self._first()
             assert action.member.connection == connection
-            self.lent.append(connection)
+            self._begin_loan(action.member)
         elif type(action) is Discard:
             assert action.connection == connection
             self._bury(connection)
@@ -214,6 +222,9 @@ class PoolMachine(RuleBasedStateMachine):
         state = self.state
         assert sorted(state.lent) == sorted(self.lent)
         assert [member.connection for member in state.idle] == [one for one, _ in self.idle]
+        assert all(member.since == self.lent_at[one] for one, member in state.lent.items())
+        assert all(member.since == since for member, (_, since) in zip(state.idle, self.idle, strict=True))
+        assert state.lent_count == self.loans
         assert state.opening == self.openers
         assert state.waiting == len(self.queue) + len(self.displaced)
         assert state.opened_count - state.closed_count == len(self.open), "a connection was lost"
@@ -232,6 +243,8 @@ class PoolMachine(RuleBasedStateMachine):
             assert full or busy, "somebody waits beside a free place"
         if state.max_idle == 0:
             assert len(state.idle) <= state.pool_size
+        if state.max_idle <= 0:
+            assert state.sweep_at == float("inf"), "nothing is ever swept"
         if state.max_idle > 0 and state.idle and state.size > state.pool_size:
             assert state.sweep_at <= max(self.now, state.idle[0].since + state.max_idle), "no sweep will come"
 

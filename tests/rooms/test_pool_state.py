@@ -112,10 +112,19 @@ def test_a_closed_pool_refuses_and_discards() -> None:
     state.ask("a", 0)
 
     assert state.close() == Closing((), ("a",))
+    assert (state.size, state.closed_count) == (2, 0)
     assert state.returned(0, 0) == Discard(0, None)
     assert state.ask("b", 0) == Refuse()
     assert state.exchange(1, "c", 0) == Refuse()
     assert state.take(0) is None
+
+
+def test_a_closed_pool_lets_its_idle_connections_go() -> None:
+    state = pool_with(3)
+    state.take(0)
+
+    assert state.close() == Closing((0, 1), ())
+    assert (state.size, state.closed_count) == (1, 2)
 
 
 def test_what_is_opened_after_closing_is_discarded() -> None:
@@ -219,6 +228,18 @@ def test_overflow_may_be_idle_for_its_time_and_the_longest_idle_goes_first() -> 
 
     assert state.sweep(10) == (0, 1)
     assert (books(state), state.sweep_at, state.closed_count) == ((1, 0, 0, 0), float("inf"), 2)
+
+
+def test_the_next_sweep_is_due_when_the_next_one_is() -> None:
+    state = pool_with(3, pool_size=1, max_overflow=2, max_idle=10)
+    for _ in range(2):
+        state.take(0)
+    state.returned(1, 4)
+    state.returned(2, 7)
+
+    assert state.sweep(10) == (0,)
+    assert state.sweep_at == 14
+    assert state.sweep(14) == (1,)
 
 
 def test_a_connection_in_use_counts_among_those_to_keep() -> None:
