@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -24,6 +25,7 @@ FACTS = ServerFacts(
 )
 QUIET = PoolStats(size=5, idle=5, in_use=0, waiting=0, limit=15)
 SECONDS = st.floats(0, 60)
+GUIDE = Path(__file__).resolve().parents[2] / "docs/guides/pool.md"
 
 
 def busy(wait: float, use: float, **more: int) -> PoolStats:
@@ -108,3 +110,12 @@ def test_the_server_s_cores_are_assumed_where_nobody_says_them() -> None:
     advice = advise_postgresql(FACTS, QUIET, PoolSettings(), 1, None)
 
     assert "4 cores (assumed; say `server_cores=` to be exact)" in str(advice)
+
+
+def test_the_guide_shows_what_is_printed() -> None:
+    server = replace(FACTS, max_connections=200, others=12)
+    stats = replace(QUIET, wait=Times(0.0, 0.00031, 0.0, 1024), use=Times(0.00064, 0.0041, 0.001, 1024))
+
+    advice = advise_postgresql(server, stats, PoolSettings(), instances=4, server_cores=4)
+
+    assert f"```text\n{advice}\n```" in GUIDE.read_text(encoding="utf-8")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -17,6 +18,7 @@ from holdfast.pool.state import RECENT, PoolState
 from holdfast.pool.statistics import Holder, collect, write_seconds
 
 SECONDS = st.floats(0, 1e6)
+GUIDE = Path(__file__).resolve().parents[2] / "docs/guides/pool.md"
 
 
 def holder(line: int, seconds: float, filename: str = "/app/views.py") -> Holder:
@@ -88,7 +90,7 @@ def test_waits_of_long_ago_are_forgotten() -> None:
 # ------------------------------------------------------------------------ the table
 
 
-def test_statistics_are_printed_as_a_table() -> None:
+def test_statistics_are_printed_as_the_table_of_the_guide() -> None:
     stats = PoolStats(
         size=5,
         idle=1,
@@ -107,15 +109,7 @@ def test_statistics_are_printed_as_a_table() -> None:
         longest=holder(21, 12.34),
     )
 
-    assert str(stats) == (
-        "3 in use, 1 idle, 1 being opened, 2 waiting; at most 15\n"
-        "           p50      p99     mean  samples\n"
-        "wait      0 µs  56.6 ms  11.6 ms     1024\n"
-        "use    5.25 ms  39.3 ms  5.75 ms     1024\n"
-        "open   15.8 ms  18.2 ms  13.8 ms        7\n"
-        "1200 lent, 7 opened, 3 closed, 1 failed to open, 4 timed out\n"
-        "held longest by /app/views.py:21 in show, for 12.3 s"
-    )
+    assert f"```text\n{stats}\n```" in GUIDE.read_text(encoding="utf-8")
 
 
 def test_a_new_pool_claims_nothing() -> None:
