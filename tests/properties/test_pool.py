@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import threading
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from holdfast.errors import ConnectionFailed, PoolTimeout
-from holdfast.pool import BlockingPool, PoolSettings
+from holdfast.pool import AsyncPool, BlockingPool, PoolSettings
 from holdfast.pool.state import KEEP, Discard, Lend, Open, PoolState, Wait
 
 
@@ -324,6 +325,144 @@ def test_threads_never_share_a_connection_and_none_is_lost() -> None:
     assert driver.most <= 3
     pool.close()
     assert driver.open == []
+
+
+# ------------------------------------------------------------------------ tasks
+
+
+class AsyncConnection:
+    """Dies after so many loans: then a look or a ping finds it out."""
+
+    in_transaction = False
+
+    def __init__(self, openings: set[Any], life: int, turns: int) -> None:
+        self.openings = openings
+        self.life = life
+        self.turns = turns
+        self.users = 0
+
+    @property
+    def usable(self) -> bool:
+        return self.life > 0
+
+    def peek(self) -> bool:
+        return self.life > 0
+
+    async def ping(self, timeout_seconds: float | None = None) -> None:
+        await turns(self.turns)
+        if self.life <= 0:
+            raise OSError("gone")
+
+    async def close(self) -> None:
+        self.openings.discard(self)
+        await turns(self.turns)
+
+    def terminate(self) -> None:
+        self.openings.discard(self)
+
+
+class AsyncDriver:
+    """Opens connections in some turns of the loop; some openings fail."""
+
+    single = threaded = shares = False
+
+    def __init__(self, lives: list[int]) -> None:
+        self.lives = itertools.cycle(lives)
+        self.open: set[Any] = set()
+        self.connecting = self.most = self.most_connecting = 0
+
+    async def connect(self) -> AsyncConnection:
+        life = next(self.lives)
+        self.connecting += 1
+        self.most_connecting = max(self.most_connecting, self.connecting)
+        try:
+            await turns(life % 3)
+        finally:
+            self.connecting -= 1
+        if not life:
+            raise ConnectionFailed(server="x", reason="y")
+        connection = AsyncConnection(self.open, life, life % 2)
+        self.open.add(connection)
+        self.most = max(self.most, len(self.open))
+        return connection
+
+
+class Borrower(NamedTuple):
+    """A task: after how many turns it asks, how long it holds, when it is cancelled, whether it throws away."""
+
+    start: int
+    hold: int
+    cancelled_at: int | None
+    discard: bool
+
+
+async def turns(count: int) -> None:
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+borrowers = st.builds(
+    Borrower,
+    start=st.integers(0, 6),
+    hold=st.integers(0, 4),
+    cancelled_at=st.one_of(st.none(), st.integers(0, 20)),
+    discard=st.sampled_from([False, False, True]),
+)
+
+
+@given(
+    st.lists(borrowers, min_size=1, max_size=25),
+    st.lists(st.integers(0, 5), min_size=1, max_size=6).filter(any),
+    st.integers(1, 3),
+    st.integers(0, 2),
+    st.sampled_from([-1, 1, 2]),
+    st.booleans(),
+)
+@settings(max_examples=300, deadline=None)
+def test_tasks_cancelled_at_any_turn_lose_no_connection_and_nobody_waits_for_ever(
+    group: list[Borrower], lives: list[int], size: int, overflow: int, connecting: int, pre_ping: bool
+) -> None:
+    driver: Any = AsyncDriver(lives)
+    pool_settings = PoolSettings(
+        size, overflow, 30, pool_pre_ping=pre_ping, pool_max_idle=0, pool_max_connecting=connecting
+    )
+    shared: set[int] = set()
+
+    async def work(pool: AsyncPool, one: Borrower) -> None:
+        await turns(one.start)
+        try:
+            connection = await pool.acquire()
+        except ConnectionFailed:
+            return
+        connection.users += 1
+        shared.add(connection.users)
+        connection.life -= 1
+        try:
+            await turns(one.hold)
+        finally:
+            connection.users -= 1
+            await pool.release(connection, discard=one.discard or not connection.usable)
+
+    async def run() -> AsyncPool:
+        pool = AsyncPool(driver, pool_settings)
+        tasks = [asyncio.create_task(work(pool, one)) for one in group]
+        for turn in range(21):
+            for task, one in zip(tasks, group, strict=True):
+                if one.cancelled_at == turn:
+                    task.cancel()
+            await asyncio.sleep(0)
+        ended = await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 20)
+        assert all(one is None or isinstance(one, asyncio.CancelledError) for one in ended), ended
+        return pool
+
+    pool = asyncio.run(run())
+
+    stats = pool.stats()
+    assert shared <= {1}
+    assert (stats.in_use, stats.waiting, stats.opening) == (0, 0, 0)
+    assert stats.size == len(driver.open) <= size
+    assert driver.most <= size + overflow
+    assert driver.most_connecting <= (connecting if connecting > 0 else size + overflow)
 
 
 def test_a_timeout_says_how_many_are_in_use() -> None:

@@ -91,10 +91,14 @@ class AsyncPool:
             self._meter_use(connection, now)
         state = self._state
         action = state.returned(connection, now, discard)
-        if action is not KEEP:
-            unplaced = self._carry_out(action)
-            if unplaced is not None:
-                await self._close_one(unplaced)
+        if type(action) is Discard:
+            # First the closing, for the server counts its places; then the waiter, whatever came of it.
+            try:
+                await self._close_one(connection)
+            finally:
+                self._carry_out(action.next)
+        elif action is not KEEP:
+            self._cut(self._carry_out(action))
         elif now >= state.sweep_at:
             await self._close_all(state.sweep(now))
 
@@ -316,9 +320,13 @@ class AsyncPool:
                 connection.terminate()
 
     async def _close_one(self, connection: Any) -> None:
-        """Close politely within a time, else cut."""
+        """Close politely within a time, else cut, as what can be told nothing is at once."""
+        if not connection.usable:
+            self._cut(connection)
+            return
         try:
-            await asyncio.wait_for(connection.close(), CLOSE_SECONDS)
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await connection.close()
         except asyncio.CancelledError:
             connection.terminate()
             raise

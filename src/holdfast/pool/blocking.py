@@ -308,10 +308,11 @@ class BlockingPool:
         if type(action) is Lend or type(action) is Open:
             action.waiter.give(action)
         elif type(action) is Discard:
-            # First the waiter, then the closing: that may take its time.
-            if action.next is not None:
-                action.next.waiter.give(action.next)
-            _close_one(action.connection)
+            # First the closing, for the server counts its places; then the waiter, whatever came of it.
+            try:
+                _close_one(action.connection)
+            finally:
+                self._carry_out(action.next)
 
     def _sweep(self, now: float) -> None:
         with self._lock:
