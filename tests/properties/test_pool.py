@@ -335,8 +335,8 @@ class AsyncConnection:
 
     in_transaction = False
 
-    def __init__(self, openings: set[Any], life: int, turns: int) -> None:
-        self.openings = openings
+    def __init__(self, driver: AsyncDriver, life: int, turns: int) -> None:
+        self.driver = driver
         self.life = life
         self.turns = turns
         self.users = 0
@@ -354,11 +354,13 @@ class AsyncConnection:
             raise OSError("gone")
 
     async def close(self) -> None:
-        self.openings.discard(self)
+        self.driver.open.discard(self)
         await turns(self.turns)
+        self.driver.alive.discard(self)
 
     def terminate(self) -> None:
-        self.openings.discard(self)
+        self.driver.open.discard(self)
+        self.driver.alive.discard(self)
 
 
 class AsyncDriver:
@@ -369,6 +371,8 @@ class AsyncDriver:
     def __init__(self, lives: list[int]) -> None:
         self.lives = itertools.cycle(lives)
         self.open: set[Any] = set()
+        self.alive: set[Any] = set()
+        """The open ones, and those that are being closed."""
         self.connecting = self.most = self.most_connecting = 0
 
     async def connect(self) -> AsyncConnection:
@@ -381,8 +385,9 @@ class AsyncDriver:
             self.connecting -= 1
         if not life:
             raise ConnectionFailed(server="x", reason="y")
-        connection = AsyncConnection(self.open, life, life % 2)
+        connection = AsyncConnection(self, life, life % 2)
         self.open.add(connection)
+        self.alive.add(connection)
         self.most = max(self.most, len(self.open))
         return connection
 
@@ -412,7 +417,7 @@ borrowers = st.builds(
 
 @given(
     st.lists(borrowers, min_size=1, max_size=25),
-    st.lists(st.integers(0, 5), min_size=1, max_size=6).filter(any),
+    st.lists(st.integers(0, 8), min_size=1, max_size=6).filter(any),
     st.integers(1, 3),
     st.integers(0, 2),
     st.sampled_from([-1, 1, 2]),
@@ -436,12 +441,13 @@ def test_tasks_cancelled_at_any_turn_lose_no_connection_and_nobody_waits_for_eve
             return
         connection.users += 1
         shared.add(connection.users)
-        connection.life -= 1
         try:
             await turns(one.hold)
         finally:
             connection.users -= 1
+            connection.life -= 1
             await pool.release(connection, discard=one.discard or not connection.usable)
+            connection.life -= 1  # it may die while it is idle, or in use by somebody else
 
     async def run() -> AsyncPool:
         pool = AsyncPool(driver, pool_settings)
@@ -461,6 +467,7 @@ def test_tasks_cancelled_at_any_turn_lose_no_connection_and_nobody_waits_for_eve
     assert shared <= {1}
     assert (stats.in_use, stats.waiting, stats.opening) == (0, 0, 0)
     assert stats.size == len(driver.open) <= size
+    assert driver.alive == driver.open
     assert driver.most <= size + overflow
     assert driver.most_connecting <= (connecting if connecting > 0 else size + overflow)
 
