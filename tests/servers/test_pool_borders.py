@@ -150,6 +150,32 @@ def test_a_memory_database_begins_empty_on_another_loop() -> None:
     assert asyncio.run(count_tables()) == 0
 
 
+# ------------------------------------------------------------------------ another thread's garbage
+
+
+@pytest.mark.parametrize("driver", ASYNC)
+async def test_a_session_that_another_thread_collects_is_thrown_away_on_the_loop(
+    driver: str, postgresql_url: str
+) -> None:
+    """A collector runs in whatever thread allocates; a loop that is watched refuses what is not done on its own."""
+    asyncio.get_running_loop().set_debug(True)
+    async with AsyncDatabase(
+        through(driver, postgresql_url), pool_size=1, max_overflow=0, pool_timeout=5
+    ) as db:
+        lost = [db.session()]
+        lost[0].begin()
+        await lost[0].execute(ONE)
+        waiting = asyncio.create_task(db.pool.acquire())
+        while not db.pool.stats().waiting:  # noqa: ASYNC110 - each turn of the loop lets the task begin
+            await asyncio.sleep(0)
+
+        with pytest.warns(ResourceWarning, match="A session was lost"):
+            await asyncio.to_thread(lambda: (lost.clear(), gc.collect()))
+        await db.pool.release(await waiting)
+
+        assert (db.pool.stats().in_use, db.pool.stats().closed) == (0, 1)
+
+
 # ------------------------------------------------------------------------ one in memory
 
 

@@ -26,6 +26,7 @@ from holdfast.pool.statistics import Holder, Meter, PoolStats, collect, holders_
 from holdfast.runner import Worker
 
 CLOSE_SECONDS = 5.0
+_running_loop = asyncio._get_running_loop
 _Given = Lend | Open | Refuse | None
 _Waiter = asyncio.Future[_Given]
 
@@ -103,7 +104,18 @@ class AsyncPool:
             await self._close_all(state.sweep(now))
 
     def abandon(self, connection: Any) -> None:
-        """Cut a connection at once, for a coroutine that may not wait any more."""
+        """Cut a connection at once, for a coroutine that may not wait any more.
+
+        A garbage collector calls this, too, in whatever thread it runs; then the loop does it in its turn.
+        """
+        loop = self._loop
+        if loop is not None and loop.is_running() and loop is not _running_loop():
+            with suppress(RuntimeError):  # it ended just now, and its connections with it
+                loop.call_soon_threadsafe(self._throw_away, connection)
+        else:
+            self._throw_away(connection)
+
+    def _throw_away(self, connection: Any) -> None:
         self._cut(self._carry_out(self._state.returned(connection, self._now(), discard=True)))
 
     async def close(self) -> None:
