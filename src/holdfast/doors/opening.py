@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from inspect import isawaitable, iscoroutinefunction
 from typing import Any
 
 from sqlalchemy import URL, MetaData
@@ -28,11 +33,13 @@ class Opened:
         options: Mapping[str, Any],
         plan_cache_size: int,
         pooler: str | None = None,
+        warn_side_effects: bool | None = None,
     ) -> None:
         driver = open_driver(url, asynchronous=on_loop, options=options, pooler=pooler)
         self.driver = driver
         self.echo = echo
         self.observers = Observers()
+        self.warns = sys.flags.dev_mode if warn_side_effects is None else warn_side_effects
         encoder = getattr(driver, "array_encoder", None) or plain_arrays(driver.dialect)
         self.backend = Backend(driver.dialect, driver.capabilities, encoder, PlanCache(plan_cache_size))
         self.pool: Any
@@ -40,13 +47,38 @@ class Opened:
         if on_loop:
             self.pool = AsyncPool(driver, settings, observers=self.observers)
             self._runner = AsyncThreadRunner if driver.threaded else AsyncRunner
+            self.sleep: Any = asyncio.sleep
+            self.find_owner: Callable[[], Any] = asyncio.current_task
         else:
             self.pool = BlockingPool(driver, settings, observers=self.observers)  # type: ignore[arg-type]
             self._runner = SyncRunner
+            self.sleep = time.sleep
+            self.find_owner = threading.get_ident
 
     def runner(self) -> Any:
         """A runner for one session."""
         return self._runner(self.pool, self.driver.translate, self.observers, echo=self.echo)
+
+
+def refuse_coroutines(work: Any) -> None:
+    """Refuse an async function where a blocking one is called."""
+    if iscoroutinefunction(work):
+        name = getattr(work, "__name__", "work")
+        raise InvalidRequestError(
+            f"{name} is an async function, which a blocking database cannot run",
+            mend=f"Write `def {name}(...)`, or use `AsyncDatabase`.",
+        )
+
+
+def refuse_plain(work: Any, found: Any) -> Any:
+    """Refuse a blocking function where an async one is awaited; answers what is to be awaited."""
+    if isawaitable(found):
+        return found
+    name = getattr(work, "__name__", "work")
+    raise InvalidRequestError(
+        f"{name} is no async function: it answered {type(found).__name__}, which cannot be awaited",
+        mend=f"Write `async def {name}(...)`, or use `Database`.",
+    )
 
 
 def metadata_of(base: Any) -> MetaData:
@@ -64,4 +96,4 @@ def metadata_of(base: Any) -> MetaData:
     return metadata
 
 
-__all__ = ["AsyncDriver", "Driver", "Opened", "metadata_of"]
+__all__ = ["AsyncDriver", "Driver", "Opened", "metadata_of", "refuse_coroutines", "refuse_plain"]

@@ -41,6 +41,8 @@ def capabilities(
         array_parameters=True,
         aborts_on_error=True,
         locks=Locks(for_update=True, for_share=True, key_share=True, nowait=True, skip_locked=True),
+        advisory_locks=True,
+        transaction_status=True,
         pipeline=pipeline,
         counts_many=counts_many,
     )

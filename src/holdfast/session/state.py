@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 from weakref import ref
 
 from holdfast.errors import (
+    OperationalError,
     SessionClosed,
     SessionInUse,
 )
@@ -49,8 +50,10 @@ class SessionState:
         "backend",
         "busy",
         "closed",
+        "conflict",
         "deleted",
         "dirty",
+        "due",
         "epoch",
         "failed",
         "flushing",
@@ -89,6 +92,8 @@ class SessionState:
         self.epoch = 0
         self.in_transaction = False
         self.failed = False
+        self.conflict: OperationalError | None = None  # why this transaction lasts no more
+        self.due: list[Callable[[], Any]] = []  # hooks of what has just ended
         self.lost = False
         self.leaving = False
         self.flushing = False
