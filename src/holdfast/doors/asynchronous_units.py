@@ -77,6 +77,7 @@ async def run_unit(
                 pause = attempts.pause_after(answer, monotonic(), random())
                 if pause is None:
                     raise attempts.give_up(answer, monotonic())
+                session._core.abandoned = True
                 if effects:
                     warn_of(effects)
                 await opened.sleep(pause)

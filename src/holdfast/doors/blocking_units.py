@@ -63,6 +63,7 @@ def run_unit(database: Database, work: Callable[[Session], T], policy: Policy) -
                 pause = attempts.pause_after(answer, monotonic(), random())
                 if pause is None:
                     raise attempts.give_up(answer, monotonic())
+                session._core.abandoned = True
                 if effects:
                     warn_of(effects)
                 opened.sleep(pause)

@@ -45,6 +45,7 @@ class SessionState:
     __slots__ = (
         "_got",
         "_pending",
+        "abandoned",
         "autoflush",
         "awaiter",
         "backend",
@@ -98,6 +99,7 @@ class SessionState:
         self.leaving = False
         self.flushing = False
         self.closed = False
+        self.abandoned = False  # an attempt of a unit of work that runs again
         self.busy = False
         self.follows = False
         self._pending: Batch | None = None
