@@ -331,7 +331,7 @@ def test_functions_of_the_wrong_colour_are_refused(db: Database) -> None:
 
     for give in (db.run, db.transaction, db.session().on_commit):
         with pytest.raises(InvalidRequestError, match="def work"):
-            give(work)  # type: ignore[arg-type,operator]
+            give(work)  # type: ignore[arg-type]
 
 
 async def test_a_plain_function_is_refused_on_an_event_loop() -> None:

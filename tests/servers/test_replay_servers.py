@@ -5,17 +5,32 @@ from __future__ import annotations
 import asyncio
 import multiprocessing
 import random
-import socket
 import threading
+import time
 from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
+import psycopg
 import pytest
 from sqlalchemy import text
-from sqlalchemy.engine import make_url
 
-from holdfast import AsyncDatabase, Database, DeclarativeBase, Mapped, mapped_column, select
+from holdfast import (
+    AsyncDatabase,
+    AsyncSession,
+    Database,
+    DeclarativeBase,
+    Mapped,
+    Session,
+    Versioned,
+    mapped_column,
+    select,
+)
 from holdfast.errors import CommitOutcomeUnknown, ConnectionLost, Outcome, SerializationFailure
+from holdfast.observe import StatementStarted
+from tests.servers.test_cut_wires import COMMIT_BYTES
+from tests.servers.wire import DOWN, RESET, UP, Wire
 
 ACCOUNTS, START, WORKERS, TRANSFERS = 4, 1000, 6, 20
 
@@ -29,6 +44,12 @@ class Account(Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     balance: Mapped[int]
     moves: Mapped[int] = mapped_column(default=0)
+
+
+class Page(Versioned, Base):
+    __tablename__ = "pages"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    views: Mapped[int]
 
 
 @pytest.fixture
@@ -47,7 +68,7 @@ def state(url: str) -> tuple[int, int]:
         return sum(a.balance for a in accounts), sum(a.moves for a in accounts)
 
 
-def move(session: Any, source: int, target: int, amount: int) -> None:
+def move(session: Session, source: int, target: int, amount: int) -> None:
     accounts = {a.id: a for a in session.scalars(select(Account).where(Account.id.in_([source, target])))}
     accounts[source].balance -= amount
     accounts[target].balance += amount
@@ -79,7 +100,7 @@ def test_without_replay_transfers_fail(postgresql_url: str) -> None:
             session.add_all([Account(id=n, balance=START) for n in range(1, ACCOUNTS + 1)])
         meet = threading.Barrier(2)
 
-        def work(session: Any) -> None:
+        def work(session: Session) -> None:
             accounts = session.scalars(select(Account)).all()
             meet.wait(10)
             accounts[0].balance += 1
@@ -101,25 +122,12 @@ def test_without_replay_transfers_fail(postgresql_url: str) -> None:
     assert len(errors) == 1
 
 
-async def test_no_transfer_is_lost_among_tasks(async_database_url: str) -> None:
+@pytest.mark.parametrize("isolation", ["REPEATABLE READ", "SERIALIZABLE"])
+async def test_no_transfer_is_lost_among_tasks(async_database_url: str, isolation: str) -> None:
     async with AsyncDatabase(async_database_url, pool_size=WORKERS) as db:
         await db.create_all(Base)
-        async with db.begin() as session:
-            session.add_all([Account(id=n, balance=START) for n in range(1, ACCOUNTS + 1)])
-
-        @db.transaction(isolation="SERIALIZABLE", retries=200)
-        async def transfer(session: Any, source: int, target: int, amount: int) -> None:
-            both = select(Account).where(Account.id.in_([source, target]))
-            accounts = {a.id: a for a in await session.scalars(both)}
-            accounts[source].balance -= amount
-            accounts[target].balance += amount
-            accounts[source].moves += 1
-
-        async def worker(seed: int) -> None:
-            for turn in turns(seed):
-                await transfer(*turn)
-
-        await asyncio.gather(*map(worker, range(WORKERS)))
+        await db.run(fill)
+        await _in_tasks(db, isolation)
         async with db.session() as session:
             accounts = (await session.scalars(select(Account))).all()
 
@@ -127,25 +135,64 @@ async def test_no_transfer_is_lost_among_tasks(async_database_url: str) -> None:
     assert sum(a.moves for a in accounts) == WORKERS * TRANSFERS
 
 
-def test_the_total_is_conserved_while_backends_are_terminated(postgresql_url: str) -> None:
+@pytest.fixture
+def terminated(postgresql_url: str) -> Iterator[str]:
+    """The URL of a server on which another process ends sessions at random; it must have ended some."""
     with Database(postgresql_url) as db:
         db.create_all(Base)
         with db.begin() as session:
             session.add_all([Account(id=n, balance=START) for n in range(1, ACCOUNTS + 1)])
-    stop = multiprocessing.get_context("spawn").Event()
-    killer = multiprocessing.get_context("spawn").Process(target=_terminate, args=(postgresql_url, stop))
+    spawn = multiprocessing.get_context("spawn")
+    begun, stop = spawn.Event(), spawn.Event()
+    killer = spawn.Process(target=_terminate, args=(postgresql_url, begun, stop))
     killer.start()
-    try:
-        with Database(postgresql_url, pool_size=WORKERS, pool_pre_ping=True) as db:
-            transfer = db.transaction(isolation="SERIALIZABLE", retries=500)(move)
-            failed = _in_threads(lambda seed: [transfer(*turn) for turn in turns(seed)])
-    finally:
-        stop.set()
-        killer.join(20)
-
+    assert begun.wait(60)
+    yield postgresql_url
+    stop.set()
+    killer.join(60)
     assert killer.exitcode == 0, "nobody was terminated"
+
+
+@pytest.mark.parametrize("isolation", ["REPEATABLE READ", "SERIALIZABLE"])
+def test_the_total_is_conserved_while_backends_are_terminated(terminated: str, isolation: str) -> None:
+    with Database(terminated, pool_size=WORKERS, pool_pre_ping=True) as db:
+        transfer = db.transaction(isolation=isolation, retries=500)(move)
+        failed = _in_threads(lambda seed: [transfer(*turn) for turn in turns(seed)])
+
     assert failed == []
-    assert state(postgresql_url) == (ACCOUNTS * START, WORKERS * TRANSFERS)
+    assert state(terminated) == (ACCOUNTS * START, WORKERS * TRANSFERS)
+
+
+@pytest.mark.parametrize("isolation", ["REPEATABLE READ", "SERIALIZABLE"])
+@pytest.mark.parametrize("driver", ["psycopg", "asyncpg"])
+async def test_the_total_is_conserved_among_tasks_while_backends_are_terminated(
+    terminated: str, driver: str, isolation: str
+) -> None:
+    url = terminated.replace("postgresql://", f"postgresql+{driver}://")
+    async with AsyncDatabase(url, pool_size=WORKERS, pool_pre_ping=True) as db:
+        await _in_tasks(db, isolation)
+
+    assert state(terminated) == (ACCOUNTS * START, WORKERS * TRANSFERS)
+
+
+async def fill(session: AsyncSession) -> None:
+    session.add_all([Account(id=n, balance=START) for n in range(1, ACCOUNTS + 1)])
+
+
+async def _in_tasks(db: AsyncDatabase, isolation: str) -> None:
+    @db.transaction(isolation=isolation, retries=500)
+    async def transfer(session: AsyncSession, source: int, target: int, amount: int) -> None:
+        both = select(Account).where(Account.id.in_([source, target]))
+        accounts = {a.id: a for a in await session.scalars(both)}
+        accounts[source].balance -= amount
+        accounts[target].balance += amount
+        accounts[source].moves += 1
+
+    async def worker(seed: int) -> None:
+        for turn in turns(seed):
+            await transfer(*turn)
+
+    await asyncio.gather(*map(worker, range(WORKERS)))
 
 
 def _in_threads(work: Any) -> list[BaseException]:
@@ -165,18 +212,19 @@ def _in_threads(work: Any) -> list[BaseException]:
     return failed
 
 
-def _terminate(url: str, stop: Any) -> None:
+def _terminate(url: str, begun: Any, stop: Any) -> None:
     """End somebody's server process every few milliseconds, in a process of its own."""
-    import psycopg
-
     someone = (
         "SELECT count(pg_terminate_backend(pid)) FROM (SELECT pid FROM pg_stat_activity WHERE pid <> pg_backend_pid() "
-        "AND datname = current_database() AND query LIKE '%accounts%' ORDER BY random() LIMIT 1) AS one"
+        "AND datname = current_database() AND backend_type = 'client backend' ORDER BY random() LIMIT 1) AS one"
     )
     ended = 0
     with psycopg.connect(url, autocommit=True) as connection:
+        begun.set()
         while not stop.wait(0.02):
-            ended += connection.execute(someone).fetchone()[0]  # type: ignore[index]
+            row = connection.execute(someone).fetchone()
+            assert row is not None
+            ended += row[0]
     raise SystemExit(0 if ended else 1)
 
 
@@ -191,7 +239,7 @@ def test_a_deadlock_is_replayed(postgresql_url: str) -> None:
         meet, attempts = threading.Barrier(2), []
 
         def work(first: int, second: int) -> None:
-            def unit(session: Any) -> None:
+            def unit(session: Session) -> None:
                 attempts.append(first)
                 session.get(Account, first, with_for_update=True).balance += 1
                 session.flush()
@@ -219,17 +267,15 @@ def test_a_conflict_that_the_work_swallowed_is_replayed(postgresql_url: str) -> 
             session.add(Account(id=1, balance=0))
         attempts = []
 
-        def work(session: Any) -> None:
+        def work(session: Session) -> None:
             account = session.get(Account, 1)
             attempts.append(account.balance)
             if len(attempts) == 1:
                 with db.begin() as other:
                     other.get(Account, 1).balance = 10
             account.balance += 1
-            try:
+            with suppress(SerializationFailure):
                 session.flush()
-            except SerializationFailure:
-                pass
 
         db.run(work, isolation="REPEATABLE READ")
 
@@ -238,12 +284,36 @@ def test_a_conflict_that_the_work_swallowed_is_replayed(postgresql_url: str) -> 
     assert attempts == [0, 10]
 
 
+def test_a_version_that_somebody_else_raised_is_read_again(database_url: str) -> None:
+    if database_url.startswith("sqlite"):
+        pytest.skip("SQLite has one writer at a time")
+    with Database(database_url) as db:
+        db.create_all(Base)
+        with db.begin() as session:
+            session.add(Page(id=1, views=0))
+        attempts: list[int] = []
+
+        def work(session: Session) -> None:
+            page = session.get_one(Page, 1)
+            attempts.append(page.views)
+            if len(attempts) == 1:
+                with db.begin() as other:
+                    other.get_one(Page, 1).views = 10
+            page.views += 1
+
+        db.run(work)
+
+        with db.session() as session:
+            assert session.get_one(Page, 1).views == 11
+    assert attempts == [0, 10]
+
+
 def test_a_connection_lost_before_the_commit_is_replayed(postgresql_url: str) -> None:
     with Database(postgresql_url) as db:
         db.create_all(Base)
         attempts = []
 
-        def work(session: Any) -> None:
+        def work(session: Session) -> None:
             attempts.append(1)
             session.add(Account(id=1, balance=0))
             session.flush()
@@ -259,122 +329,130 @@ def test_a_connection_lost_before_the_commit_is_replayed(postgresql_url: str) ->
 # ---------------------------------------------------------------- commits that are cut off
 
 
-class Cutter:
-    """A proxy on loopback that cuts both sides when COMMIT passes: before the server sees it, or after it answered."""
+@dataclass(frozen=True)
+class Cut:
+    """A wire that breaks at the first COMMIT, before the server has all of it or before the client has the answer."""
 
-    def __init__(self, url: str, *, forward: bool) -> None:
-        target = make_url(url)
-        self._target = (target.host or "127.0.0.1", target.port or 5432)
-        self._forward = forward
-        self.armed = True
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        port = self._listener.getsockname()[1]
-        self.url = target.set(host="127.0.0.1", port=port).update_query_dict({"sslmode": "disable"})
-        threading.Thread(target=self._serve, daemon=True).start()
+    wire: Wire
+    lasts: bool
 
-    def _serve(self) -> None:
-        while True:
-            try:
-                client, _ = self._listener.accept()
-            except OSError:
-                return
-            server = socket.create_connection(self._target)
-            cut = threading.Event()
-            threading.Thread(target=self._up, args=(client, server, cut), daemon=True).start()
-            threading.Thread(target=self._down, args=(client, server, cut), daemon=True).start()
+    def through(self, db: Database | AsyncDatabase) -> None:
+        """Break the wire under a database whose URL leads through it."""
 
-    def _up(self, client: socket.socket, server: socket.socket, cut: threading.Event) -> None:
-        while data := _read(client):
-            if self.armed and b"COMMIT" in data:
-                self.armed = False
-                cut.set()
-                if self._forward:
-                    server.sendall(data)
-                else:
-                    server.close()
-                    client.close()
-                return
-            server.sendall(data)
-        server.close()
+        def hear(event: object) -> None:
+            if isinstance(event, StatementStarted) and event.sql == "COMMIT":
+                remove()
+                direction, after = (DOWN, 1) if self.lasts else (UP, COMMIT_BYTES - 1)
+                self.wire.arm(direction, after, RESET)
 
-    def _down(self, client: socket.socket, server: socket.socket, cut: threading.Event) -> None:
-        while data := _read(server):
-            if cut.is_set():
-                break
-            client.sendall(data)
-        client.close()
-        server.close()
-
-    def close(self) -> None:
-        self._listener.close()
-
-
-def _read(from_: socket.socket) -> bytes:
-    try:
-        return from_.recv(65536)
-    except OSError:
-        return b""
+        remove = db.observers.add(hear)
 
 
 @pytest.fixture(params=[True, False], ids=["committed", "not committed"])
-def cutter(request: pytest.FixtureRequest, postgresql_url: str) -> Iterator[Cutter]:
+def cut(request: pytest.FixtureRequest, postgresql_url: str) -> Iterator[Cut]:
     with Database(postgresql_url) as db:
         db.create_all(Base)
-    made = Cutter(postgresql_url, forward=request.param)
-    yield made
-    made.close()
+    with Wire(postgresql_url) as wire:
+        yield Cut(wire, request.param)
 
 
-def test_a_commit_that_was_cut_is_looked_up_and_never_done_twice(cutter: Cutter, postgresql_url: str) -> None:
+def test_a_commit_that_was_cut_is_looked_up_and_never_done_twice(cut: Cut, postgresql_url: str) -> None:
     attempts: list[int] = []
     said: list[str] = []
 
-    def work(session: Any) -> str:
+    def work(session: Session) -> str:
         attempts.append(1)
         session.add(Account(balance=7, moves=1))
         session.on_commit(lambda: said.append("committed"))
+        session.on_rollback(lambda: said.append("undone"))
         return "answer"
 
-    with Database(cutter.url) as db:
+    with Database(cut.wire.url) as db:
+        cut.through(db)
         assert db.run(work) == "answer"
 
     assert state(postgresql_url) == (7, 1)
     assert said == ["committed"]
-    assert len(attempts) == (1 if cutter._forward else 2)
+    assert len(attempts) == (1 if cut.lasts else 2)
 
 
-async def test_a_cut_commit_on_an_event_loop(cutter: Cutter, postgresql_url: str) -> None:
-    async def work(session: Any) -> str:
+@pytest.mark.parametrize("driver", ["psycopg", "asyncpg"])
+async def test_a_cut_commit_on_an_event_loop(cut: Cut, driver: str, postgresql_url: str) -> None:
+    attempts: list[int] = []
+
+    async def work(session: AsyncSession) -> str:
+        attempts.append(1)
         session.add(Account(balance=7, moves=1))
         return "answer"
 
-    async with AsyncDatabase(cutter.url) as db:
+    async with AsyncDatabase(cut.wire.through(driver)) as db:
+        cut.through(db)
         assert await db.run(work) == "answer"
 
     assert state(postgresql_url) == (7, 1)
+    assert len(attempts) == (1 if cut.lasts else 2)
 
 
-def test_without_a_number_the_outcome_is_unknown_and_said_so(cutter: Cutter) -> None:
-    with Database(cutter.url) as db:
-        with pytest.raises(CommitOutcomeUnknown, match="db.outcome") as caught, db.begin() as session:
-            session.add(Account(balance=7))
+def test_without_a_number_the_outcome_is_unknown_and_said_so(cut: Cut) -> None:
+    attempts: list[int] = []
+
+    def work(session: Session) -> None:
+        attempts.append(1)
+        session.add(Account(balance=7))
+
+    with Database(cut.wire.url) as db:
+        cut.through(db)
+        with pytest.raises(CommitOutcomeUnknown, match=r"db\.outcome") as caught:
+            db.run(work, resolve=False)
 
         assert caught.value.outcome is Outcome.UNKNOWN
         assert db.outcome(caught.value) is Outcome.UNKNOWN
+    assert len(attempts) == 1
 
 
-def test_a_block_that_resolves_ends_well_or_says_not_done(cutter: Cutter, postgresql_url: str) -> None:
-    with Database(cutter.url) as db:
+def test_a_block_that_resolves_ends_well_or_says_not_done(cut: Cut, postgresql_url: str) -> None:
+    account = Account(balance=7, moves=1)
+    outcome = Outcome.DONE
+    with Database(cut.wire.url) as db:
+        cut.through(db)
         try:
             with db.begin(resolve=True) as session:
-                session.add(Account(balance=7, moves=1))
-            lasted = True
+                session.add(account)
         except ConnectionLost as error:
-            assert error.outcome is Outcome.NOT_DONE
-            lasted = False
+            outcome = error.outcome
 
-    assert lasted is cutter._forward
-    assert state(postgresql_url) == ((7, 1) if lasted else (0, 0))
+    assert outcome is (Outcome.DONE if cut.lasts else Outcome.NOT_DONE)
+    assert (account.id is None) is not cut.lasts  # the object is what its row is
+    assert state(postgresql_url) == ((7, 1) if cut.lasts else (0, 0))
+
+
+def test_what_only_read_is_not_done_and_runs_again(cut: Cut) -> None:
+    attempts: list[int] = []
+
+    def work(session: Session) -> int:
+        attempts.append(1)
+        return len(session.scalars(select(Account)).all())
+
+    with Database(cut.wire.url) as db:
+        cut.through(db)
+        assert db.run(work, read_only=True) == 0
+
+    assert len(attempts) == 2
+
+
+def test_an_outcome_can_be_asked_for_later(cut: Cut, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Database(cut.wire.url) as db:
+        cut.through(db)
+        session = db.session()
+        session.begin(resolve=True)
+        session.add(Account(balance=7))
+        monkeypatch.setattr(db, "outcome", lambda error: Outcome.UNKNOWN)
+        with pytest.raises(CommitOutcomeUnknown) as caught:
+            session.commit()
+        session.close()
+        monkeypatch.undo()
+
+        assert db.outcome(caught.value) is (Outcome.DONE if cut.lasts else Outcome.NOT_DONE)
 
 
 # ---------------------------------------------------------------- advisory locks
@@ -382,9 +460,37 @@ def test_a_block_that_resolves_ends_well_or_says_not_done(cutter: Cutter, postgr
 
 def test_one_transaction_at_a_time_holds_a_name(postgresql_url: str) -> None:
     with Database(postgresql_url) as db:
-        with db.begin() as one, db.begin() as two:
+        with db.begin() as one, db.begin() as two, db.begin(read_only=True) as reader:
             assert one.advisory_lock("report") is True
             assert two.advisory_lock("report", wait=False) is False
             assert two.advisory_lock("another", wait=False) is True
+            assert reader.advisory_lock("report", wait=False) is False
         with db.begin() as two:
             assert two.advisory_lock("report", wait=False) is True
+
+
+def test_who_waits_for_a_name_gets_it_when_it_is_free(postgresql_url: str) -> None:
+    with Database(postgresql_url) as db:
+        done: list[str] = []
+
+        def work(session: Session) -> None:
+            session.advisory_lock("report")
+            session.on_commit(lambda: done.append("second"))
+
+        with db.begin() as one:
+            one.advisory_lock("report")
+            thread = threading.Thread(target=db.run, args=(work,))
+            thread.start()
+            with db.session() as other:
+                wait_until_blocked(other)
+            done.append("first")
+        thread.join(30)
+
+    assert done == ["first", "second"]
+
+
+def wait_until_blocked(session: Session) -> None:
+    asked = text("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")
+    deadline = time.monotonic() + 30
+    while session.scalar(asked) == 0:
+        assert time.monotonic() < deadline

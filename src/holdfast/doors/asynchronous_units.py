@@ -42,6 +42,8 @@ log = logging.getLogger("holdfast")
 class AsyncTransactional(Protocol[P, T_co]):
     """A function that runs in a transaction of its own; ``within`` is the function itself, for an open one."""
 
+    __name__: str
+
     @property
     def within(self) -> Callable[Concatenate[AsyncSession, P], Coroutine[Any, Any, T_co]]: ...
     async def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T_co: ...

@@ -32,6 +32,8 @@ log = logging.getLogger("holdfast")
 class Transactional(Protocol[P, T_co]):
     """A function that runs in a transaction of its own; ``within`` is the function itself, for an open one."""
 
+    __name__: str
+
     @property
     def within(self) -> Callable[Concatenate[Session, P], T_co]: ...
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T_co: ...
