@@ -216,7 +216,7 @@ def _terminate(url: str, begun: Any, stop: Any) -> None:
     """End somebody's server process every few milliseconds, in a process of its own."""
     someone = (
         "SELECT count(pg_terminate_backend(pid)) FROM (SELECT pid FROM pg_stat_activity WHERE pid <> pg_backend_pid() "
-        "AND datname = current_database() AND backend_type = 'client backend' ORDER BY random() LIMIT 1) AS one"
+        "AND datname = current_database() AND query <> '' ORDER BY random() LIMIT 1) AS one"
     )
     ended = 0
     with psycopg.connect(url, autocommit=True) as connection:
