@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 from hypothesis import given
@@ -54,7 +54,8 @@ from holdfast.errors import (
     UniqueViolation,
 )
 from holdfast.observe import StatementEnded
-from holdfast.steps import Command, Fetch
+from holdfast.runner import replay
+from holdfast.steps import Operation
 from holdfast.tx import (
     Attempts,
     Ended,
@@ -68,6 +69,8 @@ from holdfast.tx import (
 )
 from holdfast.tx.outcomes import IDENTITY, NUMBER, STATUS
 from holdfast.tx.replay import FIRST_PAUSE_LOST_SECONDS, FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS
+
+T = TypeVar("T")
 
 
 class Base(DeclarativeBase):
@@ -738,18 +741,10 @@ async def test_hooks_run_when_a_task_is_cancelled_and_each_once() -> None:
 # ---------------------------------------------------------------- the outcome of a commit
 
 
-def play(operation: Any, answers: list[Any]) -> tuple[list[str], Any]:
-    """Run an operation on answers; an error among them is thrown in.  Answers its statements and what it returns."""
-    sent: list[str] = []
-    try:
-        step = next(operation)
-        for answer in answers:
-            assert isinstance(step, Command | Fetch)
-            sent.append(step.sql)
-            step = operation.throw(answer) if isinstance(answer, Exception) else operation.send(answer)
-    except StopIteration as done:
-        return sent, done.value
-    raise AssertionError(f"it asks for more: {step}")
+def play(operation: Operation[T], answers: list[Any]) -> tuple[list[str], T]:
+    """What an operation says on these answers, and what it returns."""
+    value, steps = replay(operation, answers)
+    return [step.sql for step in steps], value
 
 
 def test_a_transaction_that_wrote_nothing_has_no_number() -> None:

@@ -87,7 +87,7 @@ _REFUSED = re.compile(
 
 
 def connection_failed(
-    error: BaseException, *, target: str, password: object, sqlstate: str | None, reached: bool
+    error: BaseException, *, target: str, password: object, sqlstate: str | None, reached: bool = False
 ) -> ConnectionFailed | ConnectionLost:
     """Say why no connection could be opened; there are no rows yet whose values could be told.
 

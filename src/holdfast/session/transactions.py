@@ -104,13 +104,23 @@ class Transactions(Membership):
 
     def ensure_transaction(self) -> Operation[None]:
         if not self.in_transaction:
-            for sql in begin_sql(self.backend.capabilities, self.scope or Scope()):
-                yield from command(sql)
+            begin, *more = begin_sql(self.backend.capabilities, self.scope or Scope())
+            yield from command(begin)
             self._opened()
+            for sql in more:
+                yield from self._complete(sql)
 
     def _opened(self) -> None:
         self.in_transaction = True
         self.conflict = None  # one that kept it from opening is over
+
+    def _complete(self, sql: str) -> Operation[None]:
+        """Say the rest of a BEGIN; without it the transaction would not be what was asked for."""
+        try:
+            yield from command(sql)
+        except BaseException:
+            self.failed = True
+            raise
 
     def begin(self, scope: Scope) -> None:
         """Ask for a transaction; it is opened with the first statement."""
