@@ -106,13 +106,9 @@ class Transactions(Membership):
         if not self.in_transaction:
             begin, *more = begin_sql(self.backend.capabilities, self.scope or Scope())
             yield from command(begin)
-            self._opened()
+            self.in_transaction, self.conflict = True, None  # one that kept it from opening is over
             for sql in more:
                 yield from self._complete(sql)
-
-    def _opened(self) -> None:
-        self.in_transaction = True
-        self.conflict = None  # one that kept it from opening is over
 
     def _complete(self, sql: str) -> Operation[None]:
         """Say the rest of a BEGIN; without it the transaction would not be what was asked for."""
@@ -170,9 +166,10 @@ class Transactions(Membership):
         self.frame.hooks.append(Hook(function, committed))
 
     def _take_hooks(self, frames: Iterable[Frame], *, committed: bool) -> None:
-        self.due += [
-            hook.function for frame in frames for hook in frame.hooks if hook.after_commit is committed
-        ]
+        for frame in frames:
+            for hook in frame.hooks:
+                if hook.after_commit is committed:
+                    self.due.append(hook.function)
 
     def take_due(self) -> list[Callable[[], Any]]:
         """The hooks of the transaction that has just ended, once."""
@@ -192,7 +189,7 @@ class Transactions(Membership):
         elif not (yield from begin_at_once()):
             return False
         else:
-            self._opened()
+            self.in_transaction, self.conflict = True, None
         return True
 
     def rollback(self) -> Operation[None]:
@@ -329,6 +326,7 @@ class Transactions(Membership):
         for instance in self.new.values():
             make_transient(instance)
         self.new.clear()
-        self._take_hooks(self.frames, committed=False)
-        self.frames.clear()
+        if self.frames:
+            self._take_hooks(self.frames, committed=False)
+            self.frames.clear()
         self.forget_all()
