@@ -395,9 +395,12 @@ async def test_a_cut_commit_on_an_event_loop(cut: Cut, driver: str, postgresql_u
 
 def test_without_a_number_the_outcome_is_unknown_and_said_so(cut: Cut) -> None:
     attempts: list[int] = []
+    said: list[str] = []
 
     def work(session: Session) -> None:
         attempts.append(1)
+        session.on_commit(lambda: said.append("committed"))
+        session.on_rollback(lambda: said.append("undone"))
         session.add(Account(balance=7))
 
     with Database(cut.wire.url) as db:
@@ -408,6 +411,7 @@ def test_without_a_number_the_outcome_is_unknown_and_said_so(cut: Cut) -> None:
         assert caught.value.outcome is Outcome.UNKNOWN
         assert db.outcome(caught.value) is Outcome.UNKNOWN
     assert len(attempts) == 1
+    assert said == []  # to say either would be a guess
 
 
 def test_a_block_that_resolves_ends_well_or_says_not_done(cut: Cut, postgresql_url: str) -> None:

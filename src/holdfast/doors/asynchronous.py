@@ -525,7 +525,7 @@ class AsyncSession:
             raise error
         if outcome is Outcome.NOT_DONE:
             lost = ConnectionLost(statement=error.statement, orig=error.orig)
-            self._core.operation_failed(lost, let_go=True)
+            self._core.not_committed(lost)
             raise lost from None
         self._core.committed()
 
@@ -545,7 +545,10 @@ class AsyncSession:
         self._core.on_end(hook, committed=True)
 
     def on_rollback(self, hook: Callable[[], Any]) -> None:
-        """Run a function once the transaction, or the savepoint it is in, was undone; not for an attempt that runs again."""
+        """Run a function once the transaction, or the savepoint it is in, was undone; not for an attempt that runs again.
+
+        Where nobody knows whether the transaction lasted (`CommitOutcomeUnknown`), neither kind of hook runs.
+        """
         # twins: blocking only
         # refuse_coroutines(hook)
         # twins: end

@@ -61,6 +61,7 @@ class SessionState:
         "follows",
         "frames",
         "identities",
+        "in_doubt",
         "in_transaction",
         "leaving",
         "lost",
@@ -94,6 +95,7 @@ class SessionState:
         self.in_transaction = False
         self.failed = False
         self.conflict: OperationalError | None = None  # why this transaction lasts no more
+        self.in_doubt = False  # whether its COMMIT has lasted
         self.due: list[Callable[[], Any]] = []  # hooks of what has just ended
         self.lost = False
         self.leaving = False

@@ -142,6 +142,11 @@ class Transactions(Membership):
         self._take_hooks(self.frames, committed=True)
         self.frames.clear()
 
+    def not_committed(self, error: ConnectionLost) -> None:
+        """A COMMIT that was in doubt has not lasted."""
+        self.in_doubt = False
+        self.conflict = error
+
     def _commit(self) -> Operation[None]:
         """Say COMMIT; one that could write nothing is not done where its outcome is unknown."""
         scope = self.scope or Scope()
@@ -154,10 +159,10 @@ class Transactions(Membership):
             self.failed = True
             if scope.read_only or (asks and number is None):
                 raise ConnectionLost(statement=error.statement, orig=error.orig) from None
-            error.transaction = number
+            self.in_doubt, error.transaction = True, number
             raise
-        except BaseException:
-            self.failed = True
+        except BaseException as error:
+            self.failed, self.in_doubt = True, not isinstance(error, Exception)
             raise
 
     def on_end(self, function: Callable[[], Any], *, committed: bool) -> None:
@@ -207,13 +212,14 @@ class Transactions(Membership):
 
     def _undo_frames(self, place: int) -> None:
         """Undo the frame at a place, and those within it."""
-        self._take_hooks(self.frames[place:], committed=False)
+        if not self.in_doubt:  # else nobody knows which of the hooks should run
+            self._take_hooks(self.frames[place:], committed=False)
         while len(self.frames) > place:
             self._restore(self.frames.pop())
         self._forget_unflushed()
 
     def _end(self) -> None:
-        self.in_transaction = self.failed = self.lost = False
+        self.in_transaction = self.failed = self.lost = self.in_doubt = False
         self.scope = self.conflict = None
         self.epoch += 1
         self._got.clear()
