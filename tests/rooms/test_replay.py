@@ -9,6 +9,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -201,6 +202,7 @@ def test_attempts_end_by_number_and_by_deadline(
         {"deadline": 0},
         {"isolation": "SOMETIMES"},
         {"isolation": "AUTOCOMMIT"},
+        {"isolation": 3},
         {"deferrable": True},
     ],
     ids=str,
@@ -306,6 +308,31 @@ def test_an_error_that_is_no_conflict_is_raised_at_once(db: Database) -> None:
     assert len(tried) == 1
 
 
+def test_a_busy_sqlite_is_tried_again(tmp_path: Path) -> None:
+    with Database(f"sqlite:///{tmp_path}/app.db?timeout=0") as db:
+        db.create_all(Base)
+        attempts = []
+
+        with db.session() as other:
+            other.add(Note(text="other"))
+            other.flush()
+
+            def work(session: Session) -> None:
+                attempts.append(1)
+                if len(attempts) == 3:
+                    other.commit()
+                try:
+                    session.add(Note(text="mine"))
+                    session.flush()
+                except DatabaseBusy as error:
+                    raise LookupError("what a repository makes of it") from error
+
+            db.run(work)
+
+        assert len(attempts) == 3
+        assert len(db.run(lambda session: session.scalars(select(Note)).all())) == 2
+
+
 def test_a_decorated_function_takes_what_its_callers_give_and_joins_an_open_transaction(db: Database) -> None:
     @db.transaction(retries=1)
     def write(session: Session, text: str, *, twice: bool = False) -> int:
@@ -335,6 +362,8 @@ def test_functions_of_the_wrong_colour_are_refused(db: Database) -> None:
     for give in (db.run, db.transaction, db.session().on_commit):
         with pytest.raises(InvalidRequestError, match="def work"):
             give(work)  # type: ignore[arg-type]
+    with pytest.raises(InvalidRequestError, match="AsyncDatabase"):
+        db.run(lambda session: work(session))
 
 
 async def test_a_plain_function_is_refused_on_an_event_loop() -> None:
@@ -500,6 +529,24 @@ def test_a_side_effect_of_an_attempt_that_runs_again_is_told_with_its_line(tmp_p
     assert isinstance(message, SideEffectReplayed)
     assert (message.line, message.event) == (line, "open")
     assert "session.on_commit" in str(message)
+
+
+@pytest.mark.parametrize(("filter_", "times"), [("default", 1), ("always", 2), ("ignore", 0)])
+def test_a_filter_says_of_which_modules_and_how_often(tmp_path: Path, filter_: Any, times: int) -> None:
+    attempts = []
+
+    def work(session: Session) -> None:
+        attempts.append(1)
+        if len(attempts) < 3:
+            (tmp_path / filter_).write_text("sent")
+            raise DatabaseBusy
+
+    with Database("sqlite://", warn_side_effects=True) as db, warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("error")
+        warnings.filterwarnings(filter_, category=SideEffectReplayed, module=__name__.replace(".", r"\."))
+        db.run(work)
+
+    assert len(told) == times
 
 
 @pytest.mark.parametrize("effect", EFFECTS)

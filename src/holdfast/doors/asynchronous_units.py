@@ -27,7 +27,7 @@ from .opening import refuse_plain  # isort: skip
 
 # twins: end
 # twins: blocking only
-# from .opening import refuse_coroutines  # isort: skip
+# from .opening import refuse_coroutine, refuse_coroutines  # isort: skip
 # twins: end
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ async def _call(session: AsyncSession, work: Callable[[AsyncSession], Awaitable[
         return await refuse_plain(work, work(session))  # type: ignore[no-any-return]
         # twins: end
         # twins: blocking only
-        # return work(session)
+        # return refuse_coroutine(work, work(session))
         # twins: end
     finally:
         session._sealed = False

@@ -18,7 +18,7 @@ from holdfast.tx import Attempts, Ended, Policy
 from .side_effects import Effect, warn_of, watching
 from .under_way import entered
 
-from .opening import refuse_coroutines  # isort: skip
+from .opening import refuse_coroutine, refuse_coroutines  # isort: skip
 
 if TYPE_CHECKING:
     from .blocking import Database, Session
@@ -106,7 +106,7 @@ def _attempt(
 
 def _call(session: Session, work: Callable[[Session], T]) -> T:
     try:
-        return work(session)
+        return refuse_coroutine(work, work(session))
     finally:
         session._sealed = False
 

@@ -7,8 +7,8 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
-from inspect import isawaitable, iscoroutinefunction
-from typing import Any
+from inspect import isawaitable, iscoroutine, iscoroutinefunction
+from typing import Any, NoReturn, TypeVar
 
 from sqlalchemy import URL, MetaData
 
@@ -18,6 +18,8 @@ from holdfast.observe import Observers
 from holdfast.plan import Backend, PlanCache, plain_arrays
 from holdfast.pool import AsyncPool, BlockingPool, PoolSettings
 from holdfast.runner import AsyncRunner, AsyncThreadRunner, SyncRunner
+
+T = TypeVar("T")
 
 
 class Opened:
@@ -63,11 +65,23 @@ class Opened:
 def refuse_coroutines(work: Any) -> None:
     """Refuse an async function where a blocking one is called."""
     if iscoroutinefunction(work):
-        name = getattr(work, "__name__", "work")
-        raise InvalidRequestError(
-            f"{name} is an async function, which a blocking database cannot run",
-            mend=f"Write `def {name}(...)`, or use `AsyncDatabase`.",
-        )
+        refuse_async(work)
+
+
+def refuse_async(work: Any) -> NoReturn:
+    name = getattr(work, "__name__", "work")
+    raise InvalidRequestError(
+        f"{name} is an async function, which a blocking database cannot run",
+        mend=f"Write `def {name}(...)`, or use `AsyncDatabase`.",
+    )
+
+
+def refuse_coroutine(work: Any, found: T) -> T:
+    """Refuse a coroutine that a blocking call has answered, such as a lambda's: nobody would run it."""
+    if iscoroutine(found):
+        found.close()
+        refuse_async(work)
+    return found
 
 
 def refuse_plain(work: Any, found: Any) -> Any:
@@ -96,4 +110,12 @@ def metadata_of(base: Any) -> MetaData:
     return metadata
 
 
-__all__ = ["AsyncDriver", "Driver", "Opened", "metadata_of", "refuse_coroutines", "refuse_plain"]
+__all__ = [
+    "AsyncDriver",
+    "Driver",
+    "Opened",
+    "metadata_of",
+    "refuse_coroutine",
+    "refuse_coroutines",
+    "refuse_plain",
+]

@@ -71,9 +71,12 @@ class Effect(NamedTuple):
 
     filename: str
     line: int
+    module: str
     event: str
 
 
+_told: dict[str, Any] = {}
+"""What warnings keeps in order to say each line once, where its filter says so."""
 _noted: ContextVar[list[Effect] | None] = ContextVar("holdfast_side_effects", default=None)
 
 
@@ -101,7 +104,7 @@ def warn_of(noted: list[Effect]) -> None:
     noted.clear()
     for effect in lines.values():
         warning = SideEffectReplayed(**effect._asdict())
-        warnings.warn_explicit(warning, None, effect.filename, effect.line)
+        warnings.warn_explicit(warning, None, effect.filename, effect.line, effect.module, _told)
 
 
 def _hear(event: str, args: tuple[Any, ...]) -> None:
@@ -110,9 +113,10 @@ def _hear(event: str, args: tuple[Any, ...]) -> None:
     noted = _noted.get()
     if noted is None:
         return
-    place = _find_line(sys._getframe(1))
-    if place is not None:
-        noted.append(Effect(*place, event))
+    frame = _find_frame(sys._getframe(1))
+    if frame is not None:
+        module = frame.f_globals.get("__name__", "")
+        noted.append(Effect(frame.f_code.co_filename, frame.f_lineno, module, event))
 
 
 def _may_write(args: tuple[Any, ...]) -> bool:
@@ -120,20 +124,19 @@ def _may_write(args: tuple[Any, ...]) -> bool:
     return any(letter in mode for letter in "wax+") if isinstance(mode, str) else bool(flags & _WRITES)
 
 
-def _find_line(frame: FrameType | None) -> tuple[str, int] | None:
-    """The innermost line of the user's own code; else the last of a library before the unit began.
+def _find_frame(frame: FrameType | None) -> FrameType | None:
+    """The innermost frame of the user's own code; else the last of a library before the unit began.
 
     None where Holdfast itself or an import was at work, or nobody who was asked to.
     """
-    last: tuple[str, int] | None = None
+    last: FrameType | None = None
     while frame is not None:
         filename = frame.f_code.co_filename
         if filename.startswith("<frozen importlib"):
             return None
         if filename.startswith(_HOLDFAST):
             return last if filename.startswith(_DOORS) and frame.f_code.co_name == "_call" else None
-        last = (filename, frame.f_lineno)
         if not filename.startswith((*_LIBRARIES, "<frozen")):
-            return last
-        frame = frame.f_back
+            return frame
+        last, frame = frame, frame.f_back
     return None

@@ -171,6 +171,8 @@ class Transactions(Membership):
         self.frame.hooks.append(Hook(function, committed))
 
     def _take_hooks(self, frames: Iterable[Frame], *, committed: bool) -> None:
+        if self.in_doubt:
+            return  # nobody knows which of them should run
         for frame in frames:
             for hook in frame.hooks:
                 if hook.after_commit is committed:
@@ -212,8 +214,7 @@ class Transactions(Membership):
 
     def _undo_frames(self, place: int) -> None:
         """Undo the frame at a place, and those within it."""
-        if not self.in_doubt:  # else nobody knows which of the hooks should run
-            self._take_hooks(self.frames[place:], committed=False)
+        self._take_hooks(self.frames[place:], committed=False)
         while len(self.frames) > place:
             self._restore(self.frames.pop())
         self._forget_unflushed()

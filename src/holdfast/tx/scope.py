@@ -43,7 +43,7 @@ class Scope:
 
 def level_of(given: str) -> str:
     """The isolation level by its plain name."""
-    level = given.replace("_", " ").upper()
+    level = str(given).replace("_", " ").upper()
     if level == "AUTOCOMMIT":
         raise InvalidRequestError(
             "AUTOCOMMIT is the lack of a transaction, so none can be begun with it",
