@@ -75,7 +75,7 @@ class Effect(NamedTuple):
     event: str
 
 
-_told: dict[str, Any] = {}
+_told: dict[Any, Any] = {}
 """What warnings keeps in order to say each line once, where its filter says so."""
 _noted: ContextVar[list[Effect] | None] = ContextVar("holdfast_side_effects", default=None)
 
