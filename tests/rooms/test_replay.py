@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
 import os
 import shutil
@@ -354,6 +355,21 @@ def test_a_decorated_function_takes_what_its_callers_give_and_joins_an_open_tran
         write.within(session, "c")
         raise ValueError("undo")
     assert count() == 3
+
+
+def test_the_signature_of_a_unit_is_that_of_its_callers(db: Database) -> None:
+    @db.transaction
+    def write(session: Session, text: str, *, twice: bool = False) -> int:
+        return 1
+
+    @db.transaction
+    def anything(*given: Any, **named: Any) -> None: ...
+
+    assert str(inspect.signature(write)) == "(text: 'str', *, twice: 'bool' = False) -> 'int'"
+    assert str(inspect.signature(anything)) == "(*given: 'Any', **named: 'Any') -> 'None'"
+    for lacks in (lambda: None, lambda *, session: None):
+        with pytest.raises(InvalidRequestError, match="session, \\.\\.\\."):
+            db.transaction(lacks)  # type: ignore[arg-type]
 
 
 def test_functions_of_the_wrong_colour_are_refused(db: Database) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import multiprocessing
+import pickle
 import random
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import psycopg
@@ -29,6 +30,7 @@ from holdfast import (
 )
 from holdfast.errors import CommitOutcomeUnknown, ConnectionLost, Outcome, SerializationFailure
 from holdfast.observe import StatementStarted
+from tests.servers.conftest import Bounced
 from tests.servers.test_cut_wires import COMMIT_BYTES
 from tests.servers.wire import DOWN, RESET, UP, Wire
 
@@ -91,6 +93,24 @@ def test_no_transfer_is_lost_or_half_done(filled_url: str, isolation: str) -> No
 
     assert failed == []
     assert state(filled_url) == (ACCOUNTS * START, WORKERS * TRANSFERS)
+
+
+def test_no_transfer_is_lost_behind_a_pooler(bounced: Bounced) -> None:
+    url = bounced.url
+    with Database(url, pooler="transaction", pool_size=WORKERS) as db:
+        db.create_all(Base)
+        with db.begin() as session:
+            session.add_all([Account(id=n, balance=START) for n in range(1, ACCOUNTS + 1)])
+
+        @db.transaction(isolation="REPEATABLE READ", retries=200)
+        def transfer(session: Session, *turn: int) -> None:
+            assert session.advisory_lock("transfers")
+            move(session, *turn)
+
+        failed = _in_threads(lambda seed: [transfer(*turn) for turn in turns(seed)[:5]])
+
+    assert failed == []
+    assert state(bounced.direct) == (ACCOUNTS * START, WORKERS * 5)
 
 
 def test_without_replay_transfers_fail(postgresql_url: str) -> None:
@@ -284,10 +304,8 @@ def test_a_conflict_that_the_work_swallowed_is_replayed(postgresql_url: str) -> 
     assert attempts == [0, 10]
 
 
-def test_a_version_that_somebody_else_raised_is_read_again(database_url: str) -> None:
-    if database_url.startswith("sqlite"):
-        pytest.skip("SQLite has one writer at a time")
-    with Database(database_url) as db:
+def test_a_version_that_somebody_else_raised_is_read_again(postgresql_url: str) -> None:
+    with Database(postgresql_url) as db:
         db.create_all(Base)
         with db.begin() as session:
             session.add(Page(id=1, views=0))
@@ -456,7 +474,16 @@ def test_an_outcome_can_be_asked_for_later(cut: Cut, monkeypatch: pytest.MonkeyP
         session.close()
         monkeypatch.undo()
 
-        assert db.outcome(caught.value) is (Outcome.DONE if cut.lasts else Outcome.NOT_DONE)
+        outcome = Outcome.DONE if cut.lasts else Outcome.NOT_DONE
+        assert db.outcome(caught.value) is outcome
+        assert db.outcome(pickle.loads(pickle.dumps(caught.value))) is outcome
+
+        number, servers = caught.value.transaction, db._opened.backend.identities
+        again = CommitOutcomeUnknown(transaction=replace(number, started="before"))
+        servers["before"] = servers[number.started]  # as if this server had been started anew since
+        assert db.outcome(again) is outcome
+        servers["before"] = ("another", "server")
+        assert db.outcome(again) is Outcome.UNKNOWN
 
 
 # ---------------------------------------------------------------- advisory locks

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 from holdfast.tx import Attempts, Ended, Policy
 
+from .opening import without_session
 from .side_effects import Effect, warn_of, watching
 from .under_way import entered
 
@@ -60,6 +61,7 @@ def make_unit(database: AsyncDatabase, function: Any, policy: Policy) -> Any:
         return await run_unit(database, lambda session: function(session, *args, **kwargs), policy)
 
     run.within = function  # type: ignore[attr-defined]
+    run.__signature__ = without_session(function)  # type: ignore[attr-defined]
     return run
 
 

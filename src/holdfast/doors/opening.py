@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
-from inspect import isawaitable, iscoroutine, iscoroutinefunction
+from inspect import Signature, isawaitable, iscoroutine, iscoroutinefunction, signature
 from typing import Any, NoReturn, TypeVar
 
 from sqlalchemy import URL, MetaData
@@ -68,6 +68,19 @@ def refuse_coroutines(work: Any) -> None:
         refuse_async(work)
 
 
+def without_session(function: Any) -> Signature:
+    """What callers of a unit give, for tools that read signatures: all but the session."""
+    given = signature(function)
+    first, *others = given.parameters.values() or (None,)
+    if first is None or first.kind is first.KEYWORD_ONLY or first.kind is first.VAR_KEYWORD:
+        name = getattr(function, "__name__", "work")
+        raise InvalidRequestError(
+            f"{name} takes no session, which a unit of work is given first",
+            mend=f"Write `def {name}(session, ...)`.",
+        )
+    return given if first.kind is first.VAR_POSITIONAL else given.replace(parameters=others)
+
+
 def refuse_async(work: Any) -> NoReturn:
     name = getattr(work, "__name__", "work")
     raise InvalidRequestError(
@@ -118,4 +131,5 @@ __all__ = [
     "refuse_coroutine",
     "refuse_coroutines",
     "refuse_plain",
+    "without_session",
 ]
