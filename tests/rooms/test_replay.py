@@ -309,6 +309,33 @@ def test_an_error_that_is_no_conflict_is_raised_at_once(db: Database) -> None:
     assert len(tried) == 1
 
 
+def test_a_conflict_that_harmed_nothing_is_no_reason_for_another_error(db: Database) -> None:
+    attempts = []
+
+    def work(session: Session) -> None:
+        attempts.append(1)
+        session.scalars(select(Note)).all()
+        session._core.operation_failed(DatabaseBusy(), let_go=False)  # SQLite's transaction goes on after one
+        raise ValueError("of its own")
+
+    with pytest.raises(ValueError, match="of its own"):
+        db.run(work)
+
+    assert len(attempts) == 1
+
+
+def test_a_commit_in_doubt_has_no_conflict_to_run_again_for(db: Database) -> None:
+    core = db.session()._core
+    core.begin(Scope())
+    replay(core.ensure_transaction(), [None])
+    core.operation_failed(DatabaseBusy(), let_go=False)
+
+    with pytest.raises(CommitOutcomeUnknown):
+        replay(core.commit(), [CommitOutcomeUnknown()])
+
+    assert core.doom() is None
+
+
 def test_a_busy_sqlite_is_tried_again(tmp_path: Path) -> None:
     with Database(f"sqlite:///{tmp_path}/app.db?timeout=0") as db:
         db.create_all(Base)

@@ -109,7 +109,7 @@ async def _attempt(
                 answer = await _call(session, work)
         await session.commit()
     except BaseException as error:
-        conflict = core.conflict
+        conflict = core.doom()
         if not core.closed:
             await session.rollback()
         if not isinstance(error, Exception):

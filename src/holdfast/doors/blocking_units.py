@@ -95,7 +95,7 @@ def _attempt(
                 answer = _call(session, work)
         session.commit()
     except BaseException as error:
-        conflict = core.conflict
+        conflict = core.doom()
         if not core.closed:
             session.rollback()
         if not isinstance(error, Exception):

@@ -94,7 +94,7 @@ class SessionState:
         self.epoch = 0
         self.in_transaction = False
         self.failed = False
-        self.conflict: OperationalError | None = None  # why this transaction lasts no more
+        self.conflict: OperationalError | None = None  # the last one that an operation met: see `doom`
         self.in_doubt = False  # whether its COMMIT has lasted
         self.due: list[Callable[[], Any]] = []  # hooks of what has just ended
         self.lost = False

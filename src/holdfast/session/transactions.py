@@ -12,6 +12,7 @@ from holdfast.errors import (
     DatabaseError,
     InvalidRequestError,
     NestedBegin,
+    OperationalError,
     TransactionFailed,
 )
 from holdfast.model import (
@@ -101,6 +102,10 @@ class Transactions(Membership):
             self.failed = self.lost = True
         elif isinstance(error, DatabaseError) and self.backend.capabilities.aborts_on_error:
             self.failed = True
+
+    def doom(self) -> OperationalError | None:
+        """The conflict for which nothing of this transaction can last; None where it may last yet, or has maybe."""
+        return self.conflict if (self.failed or not self.in_transaction) and not self.in_doubt else None
 
     def ensure_transaction(self) -> Operation[None]:
         if not self.in_transaction:
