@@ -170,6 +170,16 @@ def _count(status: str | None) -> int:
     return int(found.group(1)) if found else -1
 
 
+_CONNECT_ERRORS = (
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    OSError,
+    TimeoutError,
+    ValueError,
+)
+
+
 class AsyncpgDriver:
     """PostgreSQL, async."""
 
@@ -204,17 +214,23 @@ class AsyncpgDriver:
     async def connect(self) -> AsyncpgConnection:
         """Open a connection; the first one tells the dialect about the server."""
         failed: HoldfastError
+        sharing, raw = self.pooler.shares, None
         try:
-            return await self._open()
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError, ValueError) as error:
+            raw = await asyncpg.connect(**self._arguments)
+            return await self._prepare(raw, sharing)
+        except _CONNECT_ERRORS as error:
             failed = postgresql.connection_failed(
-                error, target=self.target, password=self._password, sqlstate=getattr(error, "sqlstate", None)
+                error,
+                target=self.target,
+                password=self._password,
+                sqlstate=getattr(error, "sqlstate", None),
+                reached=raw is not None,
             )
         raise failed
 
-    async def _open(self) -> AsyncpgConnection:
-        sharing = self.pooler.shares
-        raw = first = await asyncpg.connect(**self._arguments)
+    async def _prepare(self, first: Any, sharing: bool) -> AsyncpgConnection:
+        """Make a connection ready; ``sharing`` is what was thought of a pooler when it was opened."""
+        raw = first
         try:
             if not self._known:
                 raw = await self._meet(raw)
@@ -293,11 +309,11 @@ class AsyncpgDriver:
             return _translate(error, sql, params)
         if isinstance(error, TimeoutError):
             return errors.StatementTimeout(statement=sql, orig=error)
-        if isinstance(error, OSError):
+        if isinstance(error, OSError | asyncpg.InternalClientError):
+            # asyncpg speaks of another operation in progress when a FATAL message has come between two of ours,
+            # as from pg_terminate_backend; whatever else it means, its protocol has lost the thread.
             outcome = sqlstate.outcome_of(errors.ConnectionLost, sql)
             return errors.ConnectionLost(statement=sql, orig=error, outcome=outcome)
-        if isinstance(error, asyncpg.InternalClientError):
-            return errors.OperationalError(statement=sql, orig=error)
         if isinstance(error, UnicodeEncodeError | OverflowError | ValueError | TypeError) and sql:
             kind, position = blame(params)
             return kind(statement=sql, orig=error, position=position)

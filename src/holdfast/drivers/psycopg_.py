@@ -301,9 +301,13 @@ class _DriverBase:
         self.capabilities = postgresql.with_version(self.capabilities, version)
         self._known = True
 
-    def _fail(self, error: BaseException) -> HoldfastError:
+    def _fail(self, error: BaseException, *, reached: bool) -> HoldfastError:
         return postgresql.connection_failed(
-            error, target=self.target, password=self._password, sqlstate=getattr(error, "sqlstate", None)
+            error,
+            target=self.target,
+            password=self._password,
+            sqlstate=getattr(error, "sqlstate", None),
+            reached=reached,
         )
 
     def translate(self, error: BaseException, sql: str, params: Sequence[Any] = ()) -> BaseException:
@@ -324,6 +328,7 @@ class PsycopgDriver(_DriverBase):
     def connect(self) -> PsycopgConnection:
         """Open a connection; the first one tells the dialect about the server."""
         failed: HoldfastError
+        connection = None
         try:
             connection = self._open()
             if not self._known:
@@ -331,7 +336,7 @@ class PsycopgDriver(_DriverBase):
             self._keep_to_mode(connection.raw)
             return connection
         except (psycopg.Error, OSError) as error:
-            failed = self._fail(error)
+            failed = self._fail(error, reached=connection is not None)
         raise failed
 
     def _open(self) -> PsycopgConnection:
@@ -366,6 +371,7 @@ class PsycopgAsyncDriver(_DriverBase):
     async def connect(self) -> PsycopgAsyncConnection:
         """Open a connection; the first one tells the dialect about the server."""
         failed: HoldfastError
+        connection = None
         try:
             connection = await self._open()
             if not self._known:
@@ -373,7 +379,7 @@ class PsycopgAsyncDriver(_DriverBase):
             self._keep_to_mode(connection.raw)
             return connection
         except (psycopg.Error, OSError) as error:
-            failed = self._fail(error)
+            failed = self._fail(error, reached=connection is not None)
         raise failed
 
     async def _open(self) -> PsycopgAsyncConnection:
