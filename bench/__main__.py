@@ -22,6 +22,10 @@ URL = "HOLDFAST_TEST_POSTGRESQL_URL"
 
 
 def main() -> int:
+    if sys.argv[1:2] == ["pools"]:
+        from bench import pools
+
+        return pools.main(sys.argv[2:])
     options = _read_arguments()
     url = os.environ.get(URL)
     if options.server == "postgresql" and not url:

@@ -16,7 +16,16 @@ from bench.harness import Entry, Figure, Samples
 from bench.systems import BARE
 from bench.workloads import WORKLOADS
 
-PACKAGES = ("holdfast", "sqlalchemy", "psycopg", "psycopg-binary", "asyncpg", "aiosqlite", "greenlet")
+PACKAGES = (
+    "holdfast",
+    "sqlalchemy",
+    "psycopg",
+    "psycopg-binary",
+    "psycopg-pool",
+    "asyncpg",
+    "aiosqlite",
+    "greenlet",
+)
 
 
 def figure_of(samples: Samples, server: str, door: str, workload: str, system: str) -> Figure | None:
@@ -36,7 +45,7 @@ def print_tables(samples: Samples, entries: list[Entry]) -> None:
                 figures = (figure_of(samples, server, door, workload.name, name) for name in names)
                 rows.append([workload.title, *map(_write, figures)])
         if rows:
-            _print_table(
+            print_table(
                 f"{server}, {door}: median µs per operation (ratio to the bare driver)",
                 ["work", *names],
                 rows,
@@ -54,7 +63,7 @@ def _write(figure: Figure | None) -> str:
     return f"{figure.median_us:,.{digits}f}{ratio}"
 
 
-def _print_table(title: str, head: list[str], rows: list[list[str]]) -> None:
+def print_table(title: str, head: list[str], rows: list[list[str]]) -> None:
     try:
         from rich.console import Console
         from rich.table import Table

@@ -310,14 +310,23 @@ def throwaway(kind: Kind, programs: Path, behind: str | None = None) -> Iterator
     for tries_left in reversed(range(TRIES)):
         with contextlib.ExitStack() as stack:
             try:
-                place = stack.enter_context(_place(kind, programs, behind))
-                stack.enter_context(_running(kind, place))
+                place = stack.enter_context(prepared(kind, programs, behind))
+                stack.enter_context(running(kind, place))
             except ServerFailed:
                 if tries_left:
                     continue
                 raise
             yield place
             return
+
+
+@contextlib.contextmanager
+def prepared(kind: Kind, programs: Path, behind: str | None = None) -> Iterator[Place]:
+    """Prepare a private server that does not run yet, and remove all it leaves at the end."""
+    with _place(kind, programs, behind) as place:
+        for command in kind.prepare(place):
+            _run_as(place, command)
+        yield place
 
 
 @contextlib.contextmanager
@@ -332,9 +341,8 @@ def _place(kind: Kind, programs: Path, behind: str | None) -> Iterator[Place]:
 
 
 @contextlib.contextmanager
-def _running(kind: Kind, place: Place) -> Iterator[None]:
-    for command in kind.prepare(place):
-        _run_as(place, command)
+def running(kind: Kind, place: Place) -> Iterator[None]:
+    """Run a prepared server for as long as the block runs; it may run again afterwards."""
     with place.log.open("ab") as log:
         process = subprocess.Popen(
             kind.serve(place),

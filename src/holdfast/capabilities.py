@@ -38,5 +38,11 @@ class Capabilities:
     counts_many: bool = True
     """Whether one statement run for many sets of parameters tells how many rows all touched."""
     locks: Locks = Locks()
+    keep_from_writing: str | None = None
+    """What is said after BEGIN where BEGIN cannot say READ ONLY; the driver takes it back at the end."""
+    advisory_locks: bool = False
+    """Whether there are locks by name; else the write transaction, of which there is one, stands for all."""
+    transaction_status: bool = False
+    """Whether the server can be asked what became of a transaction: ``txid_status``, since PostgreSQL 10."""
     pipeline: bool = False
     threaded: bool = False

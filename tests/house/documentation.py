@@ -7,6 +7,9 @@ A fenced block marked ``python`` runs.  What a reader need not see stands in an 
     hidden = "code"
     -->                                 runs here, in the same namespace
     <!-- run: include FILE.py -->       runs a file that stands beside the Markdown file
+    <!-- run: before BEGINNING
+    hidden = "code"
+    -->                                 runs before the statement of the next block that begins so
 
 ``await``, ``async with`` and ``async for`` may stand at top level; all blocks of a file share one event loop
 (``<!-- run: async -->`` may say so, and changes nothing).  A line that ends in ``# raises X …`` must raise an ``X``
@@ -41,6 +44,8 @@ class Block:
     line: int
     code: str
     skip: str | None = None
+    hidden: tuple[tuple[str, str], ...] = ()
+    """(how a statement begins, what runs before it)."""
 
 
 class NothingRaised(AssertionError):
@@ -53,16 +58,21 @@ def read_blocks(text: str, folder: Path | None = None) -> Iterator[Block]:
     ``folder`` is where included files stand.
     """
     skip: str | None = None
+    before: list[tuple[str, str]] = []
     for found in _BLOCK.finditer(text):
-        if found["word"]:
+        if found["word"] == "before":
+            beginning, _, code = found["rest"].strip().partition("\n")
+            before.append((beginning, code))
+        elif found["word"]:
             hidden = _read_directive(text, found, folder)
             if isinstance(hidden, Block):
                 yield hidden
             else:
                 skip = hidden
         elif found["info"].split(" ")[0].strip().lower() in ("python", "py"):
-            yield Block(_line_of(text, found.start("code")), _dedent(found["code"], found["indent"]), skip)
-            skip = None
+            code = _dedent(found["code"], found["indent"])
+            yield Block(_line_of(text, found.start("code")), code, skip, tuple(before))
+            skip, before = None, []
 
 
 def _read_directive(text: str, found: re.Match[str], folder: Path | None) -> Block | str | None:
@@ -104,12 +114,27 @@ def _run_block(
     for written, real in replace.items():
         source = source.replace(written, real)
     tree = _expect_errors(source)
+    for beginning, hidden in block.hidden:
+        _put_before(tree, source.splitlines(), beginning, hidden)
     ast.increment_lineno(tree, block.line - 1)
     code = compile(tree, filename, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
     if code.co_flags & inspect.CO_COROUTINE:
         runner.run(_awaited(eval(code, module.__dict__)))
     else:
         exec(code, module.__dict__)
+
+
+def _put_before(tree: ast.Module, lines: list[str], beginning: str, hidden: str) -> None:
+    """Insert hidden code before the one statement that begins so; its lines are that statement's."""
+    places = [n for n, node in enumerate(tree.body) if lines[node.lineno - 1].startswith(beginning)]
+    if len(places) != 1:
+        raise ValueError(f"{len(places)} statements of the block begin with {beginning!r}")
+    code = ast.parse(hidden).body
+    for statement in code:
+        for node in ast.walk(statement):
+            if hasattr(node, "lineno"):
+                ast.copy_location(node, tree.body[places[0]])
+    tree.body[places[0] : places[0]] = code
 
 
 async def _awaited(coroutine: object) -> None:

@@ -119,6 +119,23 @@ def test_blocks_share_a_namespace_and_hidden_code(monkeypatch: pytest.MonkeyPatc
     assert module.seen == ["real", 1, 2]
 
 
+def test_hidden_code_runs_before_a_statement(monkeypatch: pytest.MonkeyPatch) -> None:
+    page = """
+        <!-- run: before seen.append(2)
+        seen.append("hidden")
+        -->
+        ```python
+        seen = []
+        seen.append(1)
+        {}
+        ```
+        """
+
+    assert run_text(page.format("seen.append(2)"), monkeypatch).seen == [1, "hidden", 2]
+    with pytest.raises(ValueError, match="0 statements"):
+        run_text(page.format("seen.append(3)"), monkeypatch)
+
+
 def test_a_file_beside_the_page_is_included(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "models.py").write_text("seen = ['included']\n")
     (tmp_path / "page.md").write_text("<!-- run: include models.py -->\n```python\nseen.append(1)\n```\n")

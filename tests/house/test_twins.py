@@ -27,7 +27,7 @@ SYNTAX = [
     ("x = [a async for a in b]", "x = [a for a in b]"),
     ("x = [await f(a) for a in b]  # why", "x = [f(a) for a in b]  # why"),
     ("def f(a: AsyncSession) -> AsyncIterator[AsyncDatabase]: ...", "def f(a: Session) -> Iterator[Database]: ..."),
-    ("runner = AsyncRunner(AsyncPool(url))", "runner = SyncRunner(Pool(url))"),
+    ("runner = AsyncRunner(AsyncPool(url))", "runner = SyncRunner(BlockingPool(url))"),
     ("x: Awaitable[int | None]", "x: int | None"),
     ("x: Coroutine[Any, Any, T]", "x: T"),
     ("x: Callable[[AsyncSession], Awaitable[T]]", "x: Callable[[Session], T]"),

@@ -73,6 +73,11 @@ class Faults:
         assert delivered.wait(30)
 
 
+def name_of(call: str, *words: Any) -> str:
+    """The statement of a call, or what it is."""
+    return words[0] if words and isinstance(words[0], str) else call
+
+
 class FailingConnection:
     """A blocking connection."""
 
@@ -85,7 +90,7 @@ class FailingConnection:
             return found
 
         def call(*words: Any) -> Any:
-            if not self.faults.is_due(words[0] if words else name):
+            if not self.faults.is_due(name_of(name, *words)):
                 return found(*words)
             return self._fail(found, *words)
 
@@ -128,7 +133,7 @@ class FailingAsyncConnection:
             return found
 
         async def call(*words: Any) -> Any:
-            if not self.faults.is_due(words[0] if words else name):
+            if not self.faults.is_due(name_of(name, *words)):
                 return await found(*words)
             return await self._fail(found, *words)
 
@@ -188,4 +193,4 @@ def fail_through(db: Database | AsyncDatabase, faults: Faults) -> None:
     if isinstance(db, AsyncDatabase):
         opened.driver.connect = connect_blocking if threaded else connect_async
     else:
-        opened.driver.connect = opened.pool._connect = connect_blocking
+        opened.driver.connect = connect_blocking

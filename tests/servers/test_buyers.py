@@ -22,7 +22,6 @@ from holdfast import (
     mapped_column,
     select,
 )
-from holdfast.errors import StaleDataError
 
 BUYERS, STOCK = 50, 10
 
@@ -77,18 +76,6 @@ def _sell(session: Any, item: Item) -> bool:
     return True
 
 
-def run(db: Database, buy: Callable[[Session], bool]) -> bool:
-    """Run a unit of work again until nobody has changed what it read; `db.run` will do this."""
-    while True:
-        try:
-            with db.session() as session:
-                bought = buy(session)
-                session.commit()
-                return bought
-        except StaleDataError:
-            continue
-
-
 @pytest.mark.parametrize("buy", [by_condition, by_lock, by_version])
 def test_fifty_threads_buy_exactly_what_there_is(database_url: str, buy: Callable[[Session], bool]) -> None:
     url = prepare(database_url)
@@ -96,7 +83,7 @@ def test_fifty_threads_buy_exactly_what_there_is(database_url: str, buy: Callabl
 
     def come(_: int) -> bool:
         start.wait()
-        return run(db, buy)
+        return db.run(buy, retries=BUYERS * STOCK)
 
     with Database(url, pool_size=10, max_overflow=10) as db, ThreadPoolExecutor(BUYERS) as threads:
         bought = list(threads.map(come, range(BUYERS)))
@@ -123,22 +110,11 @@ async def by_version_async(session: AsyncSession) -> bool:
     return _sell(session, await session.get_one(Item, 1))
 
 
-async def run_async(db: AsyncDatabase, buy: Any) -> bool:
-    while True:
-        try:
-            async with db.session() as session:
-                bought: bool = await buy(session)
-                await session.commit()
-                return bought
-        except StaleDataError:
-            continue
-
-
 @pytest.mark.parametrize("buy", [by_condition_async, by_lock_async, by_version_async])
 async def test_fifty_tasks_buy_exactly_what_there_is(async_database_url: str, buy: Any) -> None:
     url = prepare(async_database_url)
     async with AsyncDatabase(url, pool_size=10, max_overflow=10) as db:
-        bought = await asyncio.gather(*(run_async(db, buy) for _ in range(BUYERS)))
+        bought = await asyncio.gather(*(db.run(buy, retries=BUYERS * STOCK) for _ in range(BUYERS)))
 
     assert sum(bought) == STOCK
     assert_sold_once(url)

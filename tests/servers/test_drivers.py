@@ -307,7 +307,7 @@ async def test_a_cancelled_statement_leaves_a_clean_connection(
 
 
 def idle(pool: AsyncPool) -> list[Any]:
-    return list(pool._state.idle)
+    return [member.connection for member in pool._state.idle]
 
 
 def test_a_pool_follows_its_program_to_a_new_loop(postgresql_url: str) -> None:

@@ -21,8 +21,9 @@ from sqlalchemy import make_url
 
 UP, DOWN = "up", "down"
 """To the server, and to the client."""
-RESET, CLOSE, SILENCE = "reset", "close", "silence"
-"""The peer's machine refuses (RST), the peer hangs up (FIN), nothing comes any more."""
+RESET, CLOSE, SILENCE, VANISH = "reset", "close", "silence", "vanish"
+"""The peer's machine refuses (RST), the peer hangs up (FIN), nothing comes any more; nothing comes on the wires that
+are open, and new ones pass: what a forgetful firewall does."""
 PATIENCE_SECONDS = 30
 
 
@@ -160,8 +161,10 @@ class _Link:
         return self.server if source is self.client else self.client
 
     def break_off(self, how: str) -> None:
-        """The client sees a reset or an end; the server sees an end, and ends the session."""
+        """The client sees a reset or an end; the server sees an end, and ends the session; or neither sees anything."""
         self.open = False
+        if how == VANISH:
+            return  # both ends stay as they are, and nobody reads them
         self.server.close()
         if how == CLOSE:
             self.client.shutdown(socket.SHUT_WR)  # a socket with unread bytes would reset if it were closed

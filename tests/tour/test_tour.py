@@ -74,6 +74,27 @@ def test_async_on_postgresql(tell: Tell, postgresql_url: str) -> None:
     assert tour.users[0].posts == []
 
 
+def test_the_pool(tell: Tell, postgresql_url: str) -> None:
+    tour = tell("The pool", postgresql_url=postgresql_url)
+
+    assert tour.db.pool.stats().limit == 30
+    assert str(tour.db.pool.advice()).startswith("pool_size=")
+    tour.db.close()
+
+
+def test_transactions_on_postgresql(tell: Tell, postgresql_url: str) -> None:
+    tour = tell("Declare", "Transactions", postgresql_url=postgresql_url)
+
+    with tour.Database(postgresql_url) as db, db.session() as session:
+        balances = [account.balance for account in session.scalars(tour.select(tour.Account))]
+        orders = session.scalars(tour.select(tour.Order)).all()
+        item = session.get_one(tour.Item, 7)
+    assert balances == [50, 100]
+    assert tour.told == [2]
+    assert {order.id for order in orders} == {tour.order.id, tour.gift.id}
+    assert (tour.sold, item.quantity, item.version) == (1, 0, 2)
+
+
 def test_one_query_serves_the_posts_of_all_users_and_one_their_tags(tell: Tell) -> None:
     tour = tell("Declare", "Blocking")
     with tour.db.begin() as session:

@@ -6,10 +6,11 @@ core's operations to the session's runner.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from time import monotonic
 from types import TracebackType
-from typing import Any, Literal, Self, TypeVar, TypeVarTuple, overload
+from typing import Any, Concatenate, Literal, ParamSpec, Self, TypeVar, TypeVarTuple, overload
 from warnings import warn
 
 from sqlalchemy import URL
@@ -18,19 +19,36 @@ from sqlalchemy.sql.base import Executable
 from sqlalchemy.sql.dml import UpdateBase
 from sqlalchemy.sql.selectable import TypedReturnsRows
 
-from holdfast.errors import InvalidRequestError, NoResultFound, SessionInUse
+from holdfast.errors import (
+    CommitInUnit,
+    CommitOutcomeUnknown,
+    ConnectionLost,
+    HoldfastError,
+    InvalidRequestError,
+    NoResultFound,
+    OperationalError,
+    Outcome,
+    SessionInUse,
+)
 from holdfast.hydrate import row_function
 from holdfast.model import mapper_of
 from holdfast.plan import Plan, build_plan
-from holdfast.pool import PoolSettings
+from holdfast.pool import AsyncPool, PoolSettings
 from holdfast.session import ChangeResult, Frame, SessionCore, create_all, drop_all
 from holdfast.steps import Operation
-from holdfast.tx import Scope
+from holdfast.tx import Policy, Scope, ask_outcome, describe_scope
 
-from .opening import Opened, metadata_of
+from .asynchronous_units import AsyncTransactional, make_unit, run_hooks, run_unit
+from .opening import Opened, lose, metadata_of
+
+# twins: blocking only
+# from .opening import refuse_coroutines  # isort: skip
+# twins: end
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
+P = ParamSpec("P")
+ASK_AGAIN_SECONDS = 0.05
 Parameters = Mapping[str, Any] | Sequence[Mapping[str, Any]] | None
 
 
@@ -40,7 +58,11 @@ class AsyncDatabase:
     ``url`` has SQLAlchemy's forms: ``sqlite:///app.db``, ``sqlite://`` (in memory),
     ``postgresql://user:password@host/name``.  Nothing is connected before the first statement.
     ``echo`` logs each statement to the logger ``holdfast.sql``.
-    The pool's options have SQLAlchemy's names and meanings; times are in seconds.
+    The pool's options have SQLAlchemy's names and meanings; times are in seconds.  Besides,
+    ``pool_max_idle`` is how long a connection beyond ``pool_size`` may be idle (0: closed when it comes
+    back; -1: kept), and ``pool_max_connecting`` how many may be opened at once (-1: no limit).
+    ``warn_side_effects`` warns with `SideEffectReplayed` of what an attempt did outside the database that runs again;
+    None does so in Python's development mode, ``python -X dev``.
     ``pooler`` is the mode of PgBouncer or its like before PostgreSQL: "transaction" or "session";
     None finds out whether there is one, and warns with `PoolerDetected`.
     """
@@ -55,10 +77,13 @@ class AsyncDatabase:
         pool_timeout: float = 30,
         pool_recycle: float = -1,
         pool_pre_ping: bool = False,
+        pool_max_idle: float = 60,
+        pool_max_connecting: int = 3,
         connect_args: Mapping[str, Any] | None = None,
         autoflush: bool = True,
         plan_cache_size: int = 1000,
         pooler: Literal["transaction", "session"] | None = None,
+        warn_side_effects: bool | None = None,
     ) -> None:
         # twins: async only
         on_loop = True
@@ -69,11 +94,20 @@ class AsyncDatabase:
         self._opened = Opened(
             url,
             on_loop=on_loop,
-            settings=PoolSettings(pool_size, max_overflow, pool_timeout, pool_recycle, pool_pre_ping),
+            settings=PoolSettings(
+                pool_size,
+                max_overflow,
+                pool_timeout,
+                pool_recycle,
+                pool_pre_ping,
+                pool_max_idle,
+                pool_max_connecting,
+            ),
             echo=echo,
             options=connect_args or {},
             plan_cache_size=plan_cache_size,
             pooler=pooler,
+            warn_side_effects=warn_side_effects,
         )
         self._autoflush = autoflush
 
@@ -86,9 +120,9 @@ class AsyncDatabase:
         return str(self._opened.backend.dialect.name)
 
     @property
-    def pool(self) -> Any:
-        """The pool; ``db.pool.stats()`` says how it does."""
-        return self._opened.pool
+    def pool(self) -> AsyncPool:
+        """The pool: ``db.pool.stats()`` says how it does, ``db.pool.advice()`` what its size should be."""
+        return self._opened.pool  # type: ignore[no-any-return]
 
     @property
     def observers(self) -> Any:
@@ -100,12 +134,110 @@ class AsyncDatabase:
         return AsyncSession(self, autoflush=self._autoflush if autoflush is None else autoflush)
 
     def begin(
-        self, *, isolation: str | None = None, read_only: bool = False, deferrable: bool = False
+        self,
+        *,
+        isolation: str | None = None,
+        read_only: bool = False,
+        deferrable: bool = False,
+        resolve: bool = False,
     ) -> AsyncBegin:
-        """Open a session in a transaction: commits at the end of the block, rolls back on an error."""
+        """Open a session in a transaction: commits at the end of the block, rolls back on an error.
+
+        ``resolve`` costs a round trip and lets `outcome` find out what became of a commit that was cut off.
+        """
         session = self.session()
-        session._core.begin(Scope(isolation, read_only, deferrable))
+        session._core.begin(Scope(isolation, read_only, deferrable, resolve))
         return AsyncBegin(session, owns=True)
+
+    async def run(
+        self,
+        work: Callable[[AsyncSession], Awaitable[T]],
+        *,
+        isolation: str | None = None,
+        read_only: bool = False,
+        deferrable: bool = False,
+        retries: int = 5,
+        deadline: float | None = None,
+        resolve: bool = True,
+    ) -> T:
+        """Run a unit of work in a transaction of its own; after a conflict the whole of it runs again.
+
+        ``work`` gets a new session at each attempt, and what it returns is the answer once its transaction lasts.
+        At most ``retries`` more attempts are made, and none that would begin after ``deadline`` seconds; the last error
+        says how often it was tried.  ``resolve`` lets a commit that was cut off be looked up on the server, which costs a
+        transaction that wrote one round trip; see `outcome`.
+
+        Raises:
+            NestedTransaction: inside another unit of work of this database.
+            CommitInUnit: when ``work`` commits or rolls back itself.
+            CommitOutcomeUnknown: when nobody can tell whether the work lasted.
+        """
+        # twins: blocking only
+        # refuse_coroutines(work)
+        # twins: end
+        scope = Scope(isolation, read_only, deferrable, resolve)
+        return await run_unit(self, work, Policy(scope, retries, deadline))
+
+    @overload
+    def transaction(
+        self, work: Callable[Concatenate[AsyncSession, P], Coroutine[Any, Any, T]], /
+    ) -> AsyncTransactional[P, T]: ...
+    @overload
+    def transaction(
+        self,
+        *,
+        isolation: str | None = None,
+        read_only: bool = False,
+        deferrable: bool = False,
+        retries: int = 5,
+        deadline: float | None = None,
+        resolve: bool = True,
+    ) -> Callable[
+        [Callable[Concatenate[AsyncSession, P], Coroutine[Any, Any, T]]], AsyncTransactional[P, T]
+    ]: ...
+    def transaction(
+        self,
+        work: Any = None,
+        *,
+        isolation: str | None = None,
+        read_only: bool = False,
+        deferrable: bool = False,
+        retries: int = 5,
+        deadline: float | None = None,
+        resolve: bool = True,
+    ) -> Any:
+        """Make a function a unit of work: ``@db.transaction(retries=5)``; see `run`.
+
+        The function takes a session first; callers leave it out.  ``function.within(session, ...)`` joins a transaction
+        that is open.
+        """
+        policy = Policy(Scope(isolation, read_only, deferrable, resolve), retries, deadline)
+
+        def decorate(function: Any) -> Any:
+            return make_unit(self, function, policy)
+
+        return decorate if work is None else decorate(work)
+
+    async def outcome(self, error: HoldfastError, *, within_seconds: float = 5.0) -> Outcome:
+        """Find out what became of the work that failed; a commit that was cut off is looked up on the server.
+
+        Answers `Outcome.UNKNOWN` where the server cannot tell in time: it has forgotten, it is not there or is another
+        one by now, or the transaction's number was not asked for (``db.run``, ``db.begin(resolve=True)``).
+        """
+        number = getattr(error, "transaction", None)
+        if error.outcome is not Outcome.UNKNOWN or number is None:
+            return error.outcome
+        end = monotonic() + within_seconds
+        while True:
+            try:
+                outcome = await self._apart(ask_outcome(number, self._opened.backend.identities))
+            except OperationalError:
+                outcome = None
+            if outcome is not None:
+                return outcome
+            if monotonic() + ASK_AGAIN_SECONDS > end:
+                return Outcome.UNKNOWN
+            await self._opened.sleep(ASK_AGAIN_SECONDS)
 
     async def create_all(self, base: Any) -> None:
         """Create the tables, types and indexes of a declarative base that are not there yet."""
@@ -153,7 +285,10 @@ class AsyncSession:
 
     def __init__(self, database: AsyncDatabase, *, autoflush: bool = True) -> None:
         opened = database._opened
+        self._database = database
         self._runner = opened.runner()
+        self._sealed = False  # while the work of a unit runs, which does not end its transaction itself
+        self._hooks_wait = False  # until it is known which attempt of a unit is the last
         # twins: async only
         self._core = SessionCore(opened.backend, autoflush=autoflush, awaiter=self._await_value)
         # twins: end
@@ -199,9 +334,8 @@ class AsyncSession:
     def __del__(self) -> None:
         runner = getattr(self, "_runner", None)
         if runner is not None and runner.connection is not None:
-            runner.abandon()
             warn(
-                "A session was lost with a transaction open; its connection was thrown away. "
+                f"A session was lost with a transaction open{lose(runner)}; its connection was thrown away. "
                 "Write: async with db.session() as session: ...",
                 ResourceWarning,
                 stacklevel=2,
@@ -375,11 +509,68 @@ class AsyncSession:
 
     async def commit(self) -> None:
         """Flush, and make it last.  Objects stay readable."""
-        await self._run(self._core.commit())
+        if self._sealed:
+            raise CommitInUnit
+        try:
+            await self._run(self._core.commit())
+        except CommitOutcomeUnknown as error:
+            await self._resolve(error)
+        finally:  # a cancellation during COMMIT is delivered when the work has lasted
+            if self._core.due:
+                await self._run_hooks()
 
     async def rollback(self) -> None:
         """Undo what was not committed.  Objects go back to what they were, without a query."""
-        await self._run(self._core.rollback())
+        if self._sealed:
+            raise CommitInUnit
+        try:
+            await self._run(self._core.rollback())
+        finally:
+            if self._core.due:
+                await self._run_hooks()
+
+    async def _resolve(self, error: CommitOutcomeUnknown) -> None:
+        """Find out what became of a commit that was cut off, as far as its number was asked for."""
+        outcome = await self._database.outcome(error)
+        if outcome is Outcome.UNKNOWN:
+            raise error
+        if outcome is Outcome.NOT_DONE:
+            lost = ConnectionLost(statement=error.statement, orig=error.orig)
+            self._core.not_committed(lost)
+            raise lost from None
+        self._core.committed()
+
+    async def _run_hooks(self) -> None:
+        if not self._hooks_wait:
+            await run_hooks(self._core.take_due())
+
+    def on_commit(self, hook: Callable[[], Any]) -> None:
+        """Run a function once the transaction has lasted: after COMMIT was answered, in the order of the calls.
+
+        What is undone, by a savepoint too, takes its hooks with it, and so does an attempt that runs again.
+        An error of a hook is logged to ``holdfast`` and undoes nothing; the other hooks still run.
+        """
+        # twins: blocking only
+        # refuse_coroutines(hook)
+        # twins: end
+        self._core.on_end(hook, committed=True)
+
+    def on_rollback(self, hook: Callable[[], Any]) -> None:
+        """Run a function once the transaction, or the savepoint it is in, was undone; not for an attempt that runs again.
+
+        Where nobody knows whether the transaction lasted (`CommitOutcomeUnknown`), neither kind of hook runs.
+        """
+        # twins: blocking only
+        # refuse_coroutines(hook)
+        # twins: end
+        self._core.on_end(hook, committed=False)
+
+    async def advisory_lock(self, name: str | int, *, wait: bool = True) -> bool:
+        """Hold a lock by name until the transaction ends; tell whether it was had.
+
+        With ``wait=False`` False is answered where somebody else holds it.  Only those who ask for the name are kept out.
+        """
+        return await self._run(self._core.lock(name, wait=wait))
 
     async def close(self) -> None:
         """Roll back what is open; the session is at its end, its objects stay readable."""
@@ -393,14 +584,21 @@ class AsyncSession:
                 await self._runner.close()
         elif not core.closed:
             core.finish()
+        if core.due:
+            await self._run_hooks()
 
     # ------------------------------------------------------------ transactions
 
     def begin(
-        self, *, isolation: str | None = None, read_only: bool = False, deferrable: bool = False
+        self,
+        *,
+        isolation: str | None = None,
+        read_only: bool = False,
+        deferrable: bool = False,
+        resolve: bool = False,
     ) -> AsyncBegin:
         """Begin a transaction: ``async with session.begin(): ...`` commits at the end of the block."""
-        self._core.begin(Scope(isolation, read_only, deferrable))
+        self._core.begin(Scope(isolation, read_only, deferrable, resolve))
         return AsyncBegin(self, owns=False)
 
     def begin_nested(self) -> AsyncSavepoint:
@@ -451,6 +649,10 @@ class AsyncBegin:
         self._session = session
         self._owns = owns
 
+    def __repr__(self) -> str:
+        core = self._session._core
+        return f"<{type(self).__name__} {describe_scope(core.backend.capabilities, core.scope or Scope())}>"
+
     async def __aenter__(self) -> AsyncSession:
         return self._session
 
@@ -488,7 +690,12 @@ class AsyncSavepoint:
     async def rollback(self) -> None:
         """Undo what was done since the savepoint."""
         frame, self._frame = self._open(), None
-        await self._session._run(self._session._core.rollback_to(frame))
+        session = self._session
+        try:
+            await session._run(session._core.rollback_to(frame))
+        finally:
+            if session._core.due:
+                await session._run_hooks()
 
     async def commit(self) -> None:
         """Keep what was done since the savepoint."""

@@ -7,10 +7,11 @@ core's operations to the session's runner.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from time import monotonic
 from types import TracebackType
-from typing import Any, Literal, Self, TypeVar, TypeVarTuple, overload
+from typing import Any, Concatenate, Literal, ParamSpec, Self, TypeVar, TypeVarTuple, overload
 from warnings import warn
 
 from sqlalchemy import URL
@@ -19,19 +20,34 @@ from sqlalchemy.sql.base import Executable
 from sqlalchemy.sql.dml import UpdateBase
 from sqlalchemy.sql.selectable import TypedReturnsRows
 
-from holdfast.errors import InvalidRequestError, NoResultFound, SessionInUse
+from holdfast.errors import (
+    CommitInUnit,
+    CommitOutcomeUnknown,
+    ConnectionLost,
+    HoldfastError,
+    InvalidRequestError,
+    NoResultFound,
+    OperationalError,
+    Outcome,
+    SessionInUse,
+)
 from holdfast.hydrate import row_function
 from holdfast.model import mapper_of
 from holdfast.plan import Plan, build_plan
-from holdfast.pool import PoolSettings
+from holdfast.pool import BlockingPool, PoolSettings
 from holdfast.session import ChangeResult, Frame, SessionCore, create_all, drop_all
 from holdfast.steps import Operation
-from holdfast.tx import Scope
+from holdfast.tx import Policy, Scope, ask_outcome, describe_scope
 
-from .opening import Opened, metadata_of
+from .blocking_units import Transactional, make_unit, run_hooks, run_unit
+from .opening import Opened, lose, metadata_of
+
+from .opening import refuse_coroutines  # isort: skip
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
+P = ParamSpec("P")
+ASK_AGAIN_SECONDS = 0.05
 Parameters = Mapping[str, Any] | Sequence[Mapping[str, Any]] | None
 
 
@@ -41,7 +57,11 @@ class Database:
     ``url`` has SQLAlchemy's forms: ``sqlite:///app.db``, ``sqlite://`` (in memory),
     ``postgresql://user:password@host/name``.  Nothing is connected before the first statement.
     ``echo`` logs each statement to the logger ``holdfast.sql``.
-    The pool's options have SQLAlchemy's names and meanings; times are in seconds.
+    The pool's options have SQLAlchemy's names and meanings; times are in seconds.  Besides,
+    ``pool_max_idle`` is how long a connection beyond ``pool_size`` may be idle (0: closed when it comes
+    back; -1: kept), and ``pool_max_connecting`` how many may be opened at once (-1: no limit).
+    ``warn_side_effects`` warns with `SideEffectReplayed` of what an attempt did outside the database that runs again;
+    None does so in Python's development mode, ``python -X dev``.
     ``pooler`` is the mode of PgBouncer or its like before PostgreSQL: "transaction" or "session";
     None finds out whether there is one, and warns with `PoolerDetected`.
     """
@@ -56,20 +76,32 @@ class Database:
         pool_timeout: float = 30,
         pool_recycle: float = -1,
         pool_pre_ping: bool = False,
+        pool_max_idle: float = 60,
+        pool_max_connecting: int = 3,
         connect_args: Mapping[str, Any] | None = None,
         autoflush: bool = True,
         plan_cache_size: int = 1000,
         pooler: Literal["transaction", "session"] | None = None,
+        warn_side_effects: bool | None = None,
     ) -> None:
         on_loop = False
         self._opened = Opened(
             url,
             on_loop=on_loop,
-            settings=PoolSettings(pool_size, max_overflow, pool_timeout, pool_recycle, pool_pre_ping),
+            settings=PoolSettings(
+                pool_size,
+                max_overflow,
+                pool_timeout,
+                pool_recycle,
+                pool_pre_ping,
+                pool_max_idle,
+                pool_max_connecting,
+            ),
             echo=echo,
             options=connect_args or {},
             plan_cache_size=plan_cache_size,
             pooler=pooler,
+            warn_side_effects=warn_side_effects,
         )
         self._autoflush = autoflush
 
@@ -82,9 +114,9 @@ class Database:
         return str(self._opened.backend.dialect.name)
 
     @property
-    def pool(self) -> Any:
-        """The pool; ``db.pool.stats()`` says how it does."""
-        return self._opened.pool
+    def pool(self) -> BlockingPool:
+        """The pool: ``db.pool.stats()`` says how it does, ``db.pool.advice()`` what its size should be."""
+        return self._opened.pool  # type: ignore[no-any-return]
 
     @property
     def observers(self) -> Any:
@@ -96,12 +128,104 @@ class Database:
         return Session(self, autoflush=self._autoflush if autoflush is None else autoflush)
 
     def begin(
-        self, *, isolation: str | None = None, read_only: bool = False, deferrable: bool = False
+        self,
+        *,
+        isolation: str | None = None,
+        read_only: bool = False,
+        deferrable: bool = False,
+        resolve: bool = False,
     ) -> Begin:
-        """Open a session in a transaction: commits at the end of the block, rolls back on an error."""
+        """Open a session in a transaction: commits at the end of the block, rolls back on an error.
+
+        ``resolve`` costs a round trip and lets `outcome` find out what became of a commit that was cut off.
+        """
         session = self.session()
-        session._core.begin(Scope(isolation, read_only, deferrable))
+        session._core.begin(Scope(isolation, read_only, deferrable, resolve))
         return Begin(session, owns=True)
+
+    def run(
+        self,
+        work: Callable[[Session], T],
+        *,
+        isolation: str | None = None,
+        read_only: bool = False,
+        deferrable: bool = False,
+        retries: int = 5,
+        deadline: float | None = None,
+        resolve: bool = True,
+    ) -> T:
+        """Run a unit of work in a transaction of its own; after a conflict the whole of it runs again.
+
+        ``work`` gets a new session at each attempt, and what it returns is the answer once its transaction lasts.
+        At most ``retries`` more attempts are made, and none that would begin after ``deadline`` seconds; the last error
+        says how often it was tried.  ``resolve`` lets a commit that was cut off be looked up on the server, which costs a
+        transaction that wrote one round trip; see `outcome`.
+
+        Raises:
+            NestedTransaction: inside another unit of work of this database.
+            CommitInUnit: when ``work`` commits or rolls back itself.
+            CommitOutcomeUnknown: when nobody can tell whether the work lasted.
+        """
+        refuse_coroutines(work)
+        scope = Scope(isolation, read_only, deferrable, resolve)
+        return run_unit(self, work, Policy(scope, retries, deadline))
+
+    @overload
+    def transaction(self, work: Callable[Concatenate[Session, P], T], /) -> Transactional[P, T]: ...
+    @overload
+    def transaction(
+        self,
+        *,
+        isolation: str | None = None,
+        read_only: bool = False,
+        deferrable: bool = False,
+        retries: int = 5,
+        deadline: float | None = None,
+        resolve: bool = True,
+    ) -> Callable[[Callable[Concatenate[Session, P], T]], Transactional[P, T]]: ...
+    def transaction(
+        self,
+        work: Any = None,
+        *,
+        isolation: str | None = None,
+        read_only: bool = False,
+        deferrable: bool = False,
+        retries: int = 5,
+        deadline: float | None = None,
+        resolve: bool = True,
+    ) -> Any:
+        """Make a function a unit of work: ``@db.transaction(retries=5)``; see `run`.
+
+        The function takes a session first; callers leave it out.  ``function.within(session, ...)`` joins a transaction
+        that is open.
+        """
+        policy = Policy(Scope(isolation, read_only, deferrable, resolve), retries, deadline)
+
+        def decorate(function: Any) -> Any:
+            return make_unit(self, function, policy)
+
+        return decorate if work is None else decorate(work)
+
+    def outcome(self, error: HoldfastError, *, within_seconds: float = 5.0) -> Outcome:
+        """Find out what became of the work that failed; a commit that was cut off is looked up on the server.
+
+        Answers `Outcome.UNKNOWN` where the server cannot tell in time: it has forgotten, it is not there or is another
+        one by now, or the transaction's number was not asked for (``db.run``, ``db.begin(resolve=True)``).
+        """
+        number = getattr(error, "transaction", None)
+        if error.outcome is not Outcome.UNKNOWN or number is None:
+            return error.outcome
+        end = monotonic() + within_seconds
+        while True:
+            try:
+                outcome = self._apart(ask_outcome(number, self._opened.backend.identities))
+            except OperationalError:
+                outcome = None
+            if outcome is not None:
+                return outcome
+            if monotonic() + ASK_AGAIN_SECONDS > end:
+                return Outcome.UNKNOWN
+            self._opened.sleep(ASK_AGAIN_SECONDS)
 
     def create_all(self, base: Any) -> None:
         """Create the tables, types and indexes of a declarative base that are not there yet."""
@@ -149,7 +273,10 @@ class Session:
 
     def __init__(self, database: Database, *, autoflush: bool = True) -> None:
         opened = database._opened
+        self._database = database
         self._runner = opened.runner()
+        self._sealed = False  # while the work of a unit runs, which does not end its transaction itself
+        self._hooks_wait = False  # until it is known which attempt of a unit is the last
         self._core = SessionCore(opened.backend, autoflush=autoflush, touch=self._run)
 
     def __repr__(self) -> str:
@@ -182,9 +309,8 @@ class Session:
     def __del__(self) -> None:
         runner = getattr(self, "_runner", None)
         if runner is not None and runner.connection is not None:
-            runner.abandon()
             warn(
-                "A session was lost with a transaction open; its connection was thrown away. "
+                f"A session was lost with a transaction open{lose(runner)}; its connection was thrown away. "
                 "Write: with db.session() as session: ...",
                 ResourceWarning,
                 stacklevel=2,
@@ -358,11 +484,64 @@ class Session:
 
     def commit(self) -> None:
         """Flush, and make it last.  Objects stay readable."""
-        self._run(self._core.commit())
+        if self._sealed:
+            raise CommitInUnit
+        try:
+            self._run(self._core.commit())
+        except CommitOutcomeUnknown as error:
+            self._resolve(error)
+        finally:  # a cancellation during COMMIT is delivered when the work has lasted
+            if self._core.due:
+                self._run_hooks()
 
     def rollback(self) -> None:
         """Undo what was not committed.  Objects go back to what they were, without a query."""
-        self._run(self._core.rollback())
+        if self._sealed:
+            raise CommitInUnit
+        try:
+            self._run(self._core.rollback())
+        finally:
+            if self._core.due:
+                self._run_hooks()
+
+    def _resolve(self, error: CommitOutcomeUnknown) -> None:
+        """Find out what became of a commit that was cut off, as far as its number was asked for."""
+        outcome = self._database.outcome(error)
+        if outcome is Outcome.UNKNOWN:
+            raise error
+        if outcome is Outcome.NOT_DONE:
+            lost = ConnectionLost(statement=error.statement, orig=error.orig)
+            self._core.not_committed(lost)
+            raise lost from None
+        self._core.committed()
+
+    def _run_hooks(self) -> None:
+        if not self._hooks_wait:
+            run_hooks(self._core.take_due())
+
+    def on_commit(self, hook: Callable[[], Any]) -> None:
+        """Run a function once the transaction has lasted: after COMMIT was answered, in the order of the calls.
+
+        What is undone, by a savepoint too, takes its hooks with it, and so does an attempt that runs again.
+        An error of a hook is logged to ``holdfast`` and undoes nothing; the other hooks still run.
+        """
+        refuse_coroutines(hook)
+        self._core.on_end(hook, committed=True)
+
+    def on_rollback(self, hook: Callable[[], Any]) -> None:
+        """Run a function once the transaction, or the savepoint it is in, was undone; not for an attempt that runs again.
+
+        Where nobody knows whether the transaction lasted (`CommitOutcomeUnknown`), neither kind of hook runs.
+        """
+        refuse_coroutines(hook)
+        self._core.on_end(hook, committed=False)
+
+    def advisory_lock(self, name: str | int, *, wait: bool = True) -> bool:
+        """Hold a lock by name until the transaction ends; tell whether it was had.
+
+        With ``wait=False`` False is answered where somebody else holds it.  Only those who ask for the name are kept out.
+        """
+        return self._run(self._core.lock(name, wait=wait))
 
     def close(self) -> None:
         """Roll back what is open; the session is at its end, its objects stay readable."""
@@ -376,14 +555,21 @@ class Session:
                 self._runner.close()
         elif not core.closed:
             core.finish()
+        if core.due:
+            self._run_hooks()
 
     # ------------------------------------------------------------ transactions
 
     def begin(
-        self, *, isolation: str | None = None, read_only: bool = False, deferrable: bool = False
+        self,
+        *,
+        isolation: str | None = None,
+        read_only: bool = False,
+        deferrable: bool = False,
+        resolve: bool = False,
     ) -> Begin:
         """Begin a transaction: ``with session.begin(): ...`` commits at the end of the block."""
-        self._core.begin(Scope(isolation, read_only, deferrable))
+        self._core.begin(Scope(isolation, read_only, deferrable, resolve))
         return Begin(self, owns=False)
 
     def begin_nested(self) -> Savepoint:
@@ -434,6 +620,10 @@ class Begin:
         self._session = session
         self._owns = owns
 
+    def __repr__(self) -> str:
+        core = self._session._core
+        return f"<{type(self).__name__} {describe_scope(core.backend.capabilities, core.scope or Scope())}>"
+
     def __enter__(self) -> Session:
         return self._session
 
@@ -471,7 +661,12 @@ class Savepoint:
     def rollback(self) -> None:
         """Undo what was done since the savepoint."""
         frame, self._frame = self._open(), None
-        self._session._run(self._session._core.rollback_to(frame))
+        session = self._session
+        try:
+            session._run(session._core.rollback_to(frame))
+        finally:
+            if session._core.due:
+                session._run_hooks()
 
     def commit(self) -> None:
         """Keep what was done since the savepoint."""

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+import asyncio
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from inspect import Signature, isawaitable, iscoroutine, iscoroutinefunction, signature
+from typing import Any, NoReturn, TypeVar
 
 from sqlalchemy import URL, MetaData
 
@@ -11,8 +16,10 @@ from holdfast.drivers import AsyncDriver, Driver, open_driver
 from holdfast.errors import InvalidRequestError
 from holdfast.observe import Observers
 from holdfast.plan import Backend, PlanCache, plain_arrays
-from holdfast.pool import AsyncPool, BlockingPool, PoolSettings
+from holdfast.pool import AsyncPool, BlockingPool, PoolSettings, listening
 from holdfast.runner import AsyncRunner, AsyncThreadRunner, SyncRunner
+
+T = TypeVar("T")
 
 
 class Opened:
@@ -28,11 +35,13 @@ class Opened:
         options: Mapping[str, Any],
         plan_cache_size: int,
         pooler: str | None = None,
+        warn_side_effects: bool | None = None,
     ) -> None:
         driver = open_driver(url, asynchronous=on_loop, options=options, pooler=pooler)
         self.driver = driver
         self.echo = echo
         self.observers = Observers()
+        self.warns = sys.flags.dev_mode if warn_side_effects is None else warn_side_effects
         encoder = getattr(driver, "array_encoder", None) or plain_arrays(driver.dialect)
         self.backend = Backend(driver.dialect, driver.capabilities, encoder, PlanCache(plan_cache_size))
         self.pool: Any
@@ -40,13 +49,71 @@ class Opened:
         if on_loop:
             self.pool = AsyncPool(driver, settings, observers=self.observers)
             self._runner = AsyncThreadRunner if driver.threaded else AsyncRunner
+            self.sleep: Any = asyncio.sleep
+            self.find_owner: Callable[[], Any] = asyncio.current_task
         else:
             self.pool = BlockingPool(driver, settings, observers=self.observers)  # type: ignore[arg-type]
             self._runner = SyncRunner
+            self.sleep = time.sleep
+            self.find_owner = threading.get_ident
+        self._translate = listening(self.pool, driver.translate)
 
     def runner(self) -> Any:
         """A runner for one session."""
-        return self._runner(self.pool, self.driver.translate, self.observers, echo=self.echo)
+        return self._runner(self.pool, self._translate, self.observers, echo=self.echo)
+
+
+def lose(runner: Any) -> str:
+    """Throw away the connection of a lost session; answers who had borrowed it, for the warning."""
+    holder = runner._pool.holder_of(runner.connection)
+    runner.abandon()
+    return f", borrowed at {holder.place}" if holder is not None else ""
+
+
+def refuse_coroutines(work: Any) -> None:
+    """Refuse an async function where a blocking one is called."""
+    if iscoroutinefunction(work):
+        refuse_async(work)
+
+
+def without_session(function: Any) -> Signature:
+    """What callers of a unit give, for tools that read signatures: all but the session."""
+    given = signature(function)
+    first, *others = given.parameters.values() or (None,)
+    if first is None or first.kind is first.KEYWORD_ONLY or first.kind is first.VAR_KEYWORD:
+        name = getattr(function, "__name__", "work")
+        raise InvalidRequestError(
+            f"{name} takes no session, which a unit of work is given first",
+            mend=f"Write `def {name}(session, ...)`.",
+        )
+    return given if first.kind is first.VAR_POSITIONAL else given.replace(parameters=others)
+
+
+def refuse_async(work: Any) -> NoReturn:
+    name = getattr(work, "__name__", "work")
+    raise InvalidRequestError(
+        f"{name} is an async function, which a blocking database cannot run",
+        mend=f"Write `def {name}(...)`, or use `AsyncDatabase`.",
+    )
+
+
+def refuse_coroutine(work: Any, found: T) -> T:
+    """Refuse a coroutine that a blocking call has answered, such as a lambda's: nobody would run it."""
+    if iscoroutine(found):
+        found.close()
+        refuse_async(work)
+    return found
+
+
+def refuse_plain(work: Any, found: Any) -> Any:
+    """Refuse a blocking function where an async one is awaited; answers what is to be awaited."""
+    if isawaitable(found):
+        return found
+    name = getattr(work, "__name__", "work")
+    raise InvalidRequestError(
+        f"{name} is no async function: it answered {type(found).__name__}, which cannot be awaited",
+        mend=f"Write `async def {name}(...)`, or use `Database`.",
+    )
 
 
 def metadata_of(base: Any) -> MetaData:
@@ -64,4 +131,14 @@ def metadata_of(base: Any) -> MetaData:
     return metadata
 
 
-__all__ = ["AsyncDriver", "Driver", "Opened", "metadata_of"]
+__all__ = [
+    "AsyncDriver",
+    "Driver",
+    "Opened",
+    "lose",
+    "metadata_of",
+    "refuse_coroutine",
+    "refuse_coroutines",
+    "refuse_plain",
+    "without_session",
+]

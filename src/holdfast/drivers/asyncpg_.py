@@ -18,7 +18,7 @@ from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
 from sqlalchemy.engine import URL
 
 from holdfast import errors
-from holdfast.drivers import ends, postgresql, sqlstate
+from holdfast.drivers import ends, keepalives, postgresql, sqlstate
 from holdfast.drivers.asyncpg_probe import SharedAsyncpg, ask, open_beside
 from holdfast.drivers.pooler import Pooler
 from holdfast.drivers.values import blame, blame_naive
@@ -54,17 +54,19 @@ _DSN_NAMES = frozenset(
 )
 _INTEGERS = {"statement_cache_size", "max_cached_statement_lifetime", "max_cacheable_statement_size"}
 _SECONDS = {"connect_timeout": "timeout", "timeout": "timeout", "command_timeout": "command_timeout"}
+_KEEPALIVES = frozenset(keepalives.DEFAULTS)
 _SERVER_NAMES = frozenset({"application_name", "options"})
 
 
 class AsyncpgConnection:
     """One connection; without a transaction asyncpg is in autocommit mode."""
 
-    __slots__ = ("_fetch", "_raw")
+    __slots__ = ("_fetch", "_poll", "_raw")
 
     def __init__(self, raw: Any) -> None:
         self._raw = raw
         self._fetch = raw.fetch
+        self._poll = ends.make_poll(_socket_of(raw).fileno())
 
     @property
     def raw(self) -> Any:
@@ -100,14 +102,18 @@ class AsyncpgConnection:
         return await self._raw.execute(sql)  # type: ignore[no-any-return]
 
     def is_cut(self) -> bool:
-        # asyncpg has no public way to its socket, and none at all once it is closed
-        return self._raw.is_closed() or ends.is_cut(self._raw._transport.get_extra_info("socket").fileno())
+        return self._raw.is_closed() or ends.is_cut(_socket_of(self._raw).fileno())
 
-    async def ping(self) -> None:
+    async def ping(self, timeout_seconds: float | None = None) -> None:
         # execute() fails on an empty statement, having no status to decode; and that a failed
         # transaction refuses even this one is an answer too.
         with suppress(asyncpg.InFailedSQLTransactionError):
-            await self._raw.fetchrow(";")
+            await self._raw.fetchrow(";", timeout=timeout_seconds)
+
+    def peek(self) -> bool:
+        # The state first: the number of a closed socket may be another's by now.  What the loop has
+        # not read yet is found by the look.
+        return not self._raw.is_closed() and not self._poll(0)
 
     async def close(self) -> None:
         await self._raw.close()
@@ -154,9 +160,24 @@ class AsyncpgSharedConnection(AsyncpgConnection):
                 await self.ping()
 
 
+def _socket_of(raw: Any) -> Any:
+    """The socket below; asyncpg has no public way to it, and none at all once it is closed."""
+    return raw._transport.get_extra_info("socket")
+
+
 def _count(status: str | None) -> int:
     found = _COUNT.search(status or "")
     return int(found.group(1)) if found else -1
+
+
+_CONNECT_ERRORS = (
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    OSError,
+    TimeoutError,
+    ValueError,
+)
 
 
 class AsyncpgDriver:
@@ -173,36 +194,50 @@ class AsyncpgDriver:
         postgresql.assume(self.dialect)
         self.capabilities = postgresql.capabilities("asyncpg", 32767, pipeline=False, counts_many=False)
         self._arguments = _read_options(url) | self._read_hosts(url) | connect_args
-        self._target = postgresql.describe_target(url)
+        self._keepalives = {
+            name: int(self._arguments.pop(name)) for name in _KEEPALIVES if name in self._arguments
+        }
+        self.target = postgresql.describe_target(url)
         self._password = url.password
         self._known = False
         self.pooler = Pooler(pooler)
         if self.pooler.shares:
             self._share()
 
+    @property
+    def shares(self) -> bool:
+        return self.pooler.shares
+
     def __repr__(self) -> str:
-        return f"AsyncpgDriver({self._target})"
+        return f"AsyncpgDriver({self.target})"
 
     async def connect(self) -> AsyncpgConnection:
         """Open a connection; the first one tells the dialect about the server."""
         failed: HoldfastError
+        sharing, raw = self.pooler.shares, None
         try:
-            return await self._open()
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError, ValueError) as error:
+            raw = await asyncpg.connect(**self._arguments)
+            return await self._prepare(raw, sharing)
+        except _CONNECT_ERRORS as error:
             failed = postgresql.connection_failed(
-                error, target=self._target, password=self._password, sqlstate=getattr(error, "sqlstate", None)
+                error,
+                target=self.target,
+                password=self._password,
+                sqlstate=getattr(error, "sqlstate", None),
+                reached=raw is not None,
             )
         raise failed
 
-    async def _open(self) -> AsyncpgConnection:
-        sharing = self.pooler.shares
-        raw = first = await asyncpg.connect(**self._arguments)
+    async def _prepare(self, first: Any, sharing: bool) -> AsyncpgConnection:
+        """Make a connection ready; ``sharing`` is what was thought of a pooler when it was opened."""
+        raw = first
         try:
             if not self._known:
                 raw = await self._meet(raw)
             if raw is first and self.pooler.shares is not sharing:  # another one found it meanwhile
                 await first.close()
                 raw = await asyncpg.connect(**self._arguments)
+            keepalives.apply(_socket_of(raw), self._keepalives)
             await self._set_codecs(raw)
         except BaseException:
             raw.terminate()
@@ -274,11 +309,11 @@ class AsyncpgDriver:
             return _translate(error, sql, params)
         if isinstance(error, TimeoutError):
             return errors.StatementTimeout(statement=sql, orig=error)
-        if isinstance(error, OSError):
+        if isinstance(error, OSError | asyncpg.InternalClientError):
+            # asyncpg speaks of another operation in progress when a FATAL message has come between two of ours,
+            # as from pg_terminate_backend; whatever else it means, its protocol has lost the thread.
             outcome = sqlstate.outcome_of(errors.ConnectionLost, sql)
             return errors.ConnectionLost(statement=sql, orig=error, outcome=outcome)
-        if isinstance(error, asyncpg.InternalClientError):
-            return errors.OperationalError(statement=sql, orig=error)
         if isinstance(error, UnicodeEncodeError | OverflowError | ValueError | TypeError) and sql:
             kind, position = blame(params)
             return kind(statement=sql, orig=error, position=position)
@@ -330,7 +365,7 @@ def _read_options(url: URL) -> dict[str, Any]:
             dsn[name] = value
         elif name in _SECONDS:
             arguments[_SECONDS[name]] = _number(name, value)
-        elif name in _INTEGERS:
+        elif name in _INTEGERS or name in _KEEPALIVES:
             arguments[name] = int(_number(name, value))
         elif name in _SERVER_NAMES:
             server[name] = value
@@ -340,7 +375,7 @@ def _read_options(url: URL) -> dict[str, Any]:
             raise BadUrl(
                 reason=f"asyncpg has no option {name!r}",
                 mend="Known options: "
-                + ", ".join(sorted(_DSN_NAMES | _SERVER_NAMES | _INTEGERS | _SECONDS.keys()))
+                + ", ".join(sorted(_DSN_NAMES | _SERVER_NAMES | _INTEGERS | _KEEPALIVES | _SECONDS.keys()))
                 + ".",
             )
     if server:

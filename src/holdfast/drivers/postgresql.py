@@ -14,8 +14,8 @@ from sqlalchemy.dialects.postgresql.base import PGDialect
 from sqlalchemy.engine import URL
 
 from holdfast.capabilities import Capabilities, Locks
-from holdfast.drivers.sqlstate import describe
-from holdfast.errors import ConnectionFailed, StartupParameterRefused
+from holdfast.drivers.sqlstate import describe, kind_of
+from holdfast.errors import ConnectionFailed, ConnectionLost, StartupParameterRefused
 
 ASSUMED_VERSION = (12, 0)
 # The process's number tells a pooler: see pooler.py.
@@ -41,6 +41,8 @@ def capabilities(
         array_parameters=True,
         aborts_on_error=True,
         locks=Locks(for_update=True, for_share=True, key_share=True, nowait=True, skip_locked=True),
+        advisory_locks=True,
+        transaction_status=True,
         pipeline=pipeline,
         counts_many=counts_many,
     )
@@ -85,9 +87,18 @@ _REFUSED = re.compile(
 
 
 def connection_failed(
-    error: BaseException, *, target: str, password: object, sqlstate: str | None
-) -> ConnectionFailed:
-    """Say why no connection could be opened; there are no rows yet whose values could be told."""
+    error: BaseException, *, target: str, password: object, sqlstate: str | None, reached: bool = False
+) -> ConnectionFailed | ConnectionLost:
+    """Say why no connection could be opened; there are no rows yet whose values could be told.
+
+    One that was open, ``reached``, and then was lost while it was made ready is a lost one.
+    """
+    if reached and not isinstance(error, ValueError) and kind_of(sqlstate or "08006") is ConnectionLost:
+        return ConnectionLost(
+            f"A new connection to PostgreSQL at {target} was lost before it was ready",
+            orig=error,
+            sqlstate=sqlstate,
+        )
     refused = _REFUSED.search(str(error))
     if refused:
         return StartupParameterRefused(

@@ -3,7 +3,7 @@
 Rule: connections are in the driver's autocommit mode and raise the driver's own exceptions;
 whoever runs a step calls `translate`.  Parameters are positional, as the dialect compiles them.
 Async drivers have the same methods as coroutines (`connect`, and all of a connection's except
-``cancel``, ``is_cut`` and the properties).
+``cancel``, ``is_cut``, ``peek`` and the properties).
 """
 
 from __future__ import annotations
@@ -51,7 +51,14 @@ class Connection(Protocol):
         """End the connection under whoever waits on it; callable from another thread."""
         ...
 
-    def ping(self) -> None: ...
+    def ping(self, timeout_seconds: float | None = None) -> None:
+        """Ask the server for a sign of life, and wait so long for it (None: as long as it takes)."""
+        ...
+
+    def peek(self) -> bool:
+        """Whether nothing has come on an idle connection, neither its end nor a message; no round trip."""
+        ...
+
     def close(self) -> None: ...
 
     def cancel(self) -> None:
@@ -73,7 +80,8 @@ class AsyncConnection(Protocol):
     async def run(self, sql: str, params: Sequence[Any]) -> Answer: ...
     async def command(self, sql: str) -> str | None: ...
     def is_cut(self) -> bool: ...
-    async def ping(self) -> None: ...
+    async def ping(self, timeout_seconds: float | None = None) -> None: ...
+    def peek(self) -> bool: ...
     async def close(self) -> None: ...
 
     def terminate(self) -> None:
@@ -84,6 +92,11 @@ class AsyncConnection(Protocol):
 class _AnyDriver(Protocol):
     @property
     def name(self) -> str: ...
+    @property
+    def target(self) -> str:
+        """Where it leads, without user and password: ``host:port/database``, or a file."""
+        ...
+
     @property
     def dialect(self) -> Dialect: ...
     @property
@@ -99,6 +112,11 @@ class _AnyDriver(Protocol):
     @property
     def single(self) -> bool:
         """Whether only one connection can exist: SQLite in memory."""
+        ...
+
+    @property
+    def shares(self) -> bool:
+        """Whether a pooler gives each transaction another connection of the server; see pooler.py."""
         ...
 
     def translate(self, error: BaseException, sql: str, params: Sequence[Any] = ()) -> BaseException:

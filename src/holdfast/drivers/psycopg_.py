@@ -6,9 +6,11 @@ placeholders and sent by raw cursors, which do not look at the text.
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from time import monotonic
 from typing import Any
 
 import psycopg
@@ -19,7 +21,7 @@ from sqlalchemy.engine import URL
 from sqlalchemy.types import JSON, TypeDecorator, TypeEngine
 
 from holdfast import errors
-from holdfast.drivers import binary_arrays, ends, postgresql, sqlstate
+from holdfast.drivers import binary_arrays, ends, keepalives, postgresql, sqlstate
 from holdfast.drivers.pooler import Pooler
 from holdfast.drivers.psycopg_probe import ask_process, ask_process_async
 from holdfast.drivers.values import blame
@@ -33,11 +35,12 @@ _NAMES = frozenset(option.keyword.decode() for option in pq.Conninfo.get_default
 
 
 class _Base:
-    __slots__ = ("_cursor", "_pgconn", "_raw")
+    __slots__ = ("_cursor", "_pgconn", "_poll", "_raw")
 
     def __init__(self, raw: Any, cursor: Any) -> None:
         self._raw = raw
         self._pgconn = raw.pgconn
+        self._poll = ends.make_poll(raw.pgconn.socket)
         self._cursor = cursor
 
     @property
@@ -54,6 +57,10 @@ class _Base:
 
     def is_cut(self) -> bool:
         return not self.usable or ends.is_cut(self._pgconn.socket)
+
+    def peek(self) -> bool:
+        # The state first: the number of a closed socket may be another's by now.
+        return self._pgconn.transaction_status == _IDLE and not self._poll(0)
 
     def terminate(self) -> None:
         self._pgconn.finish()
@@ -93,14 +100,53 @@ class PsycopgConnection(_Base):
     def cut(self) -> None:
         ends.hang_up(self._pgconn.socket)
 
-    def ping(self) -> None:
-        self._cursor.execute("", prepare=False)
+    def ping(self, timeout_seconds: float | None = None) -> None:
+        if timeout_seconds is None:
+            self._cursor.execute("", prepare=False)
+        else:
+            _ping(self._pgconn, self._poll, timeout_seconds)
 
     def cancel(self) -> None:
         self._raw.cancel_safe()
 
     def close(self) -> None:
         self._raw.close()
+
+
+def _ping(pgconn: Any, wait: Callable[[float], Any], timeout_seconds: float) -> None:
+    """Send an empty statement and wait so long for the answer; psycopg itself would wait for ever."""
+    end = monotonic() + timeout_seconds
+    pgconn.send_query(b"")
+    pgconn.flush()
+    while pgconn.is_busy():
+        if not wait(max(0.0, end - monotonic()) * 1000):
+            raise TimeoutError
+        pgconn.consume_input()
+    _end_ping(pgconn)
+
+
+async def _ping_async(pgconn: Any) -> None:
+    """The same on a loop; psycopg itself spends five more seconds on cancelling what does not answer."""
+    loop, fileno = asyncio.get_running_loop(), pgconn.socket
+    pgconn.send_query(b"")
+    pgconn.flush()
+    while pgconn.is_busy():
+        readable = asyncio.Event()
+        loop.add_reader(fileno, readable.set)
+        try:
+            await readable.wait()
+        finally:
+            loop.remove_reader(fileno)
+        pgconn.consume_input()
+    _end_ping(pgconn)
+
+
+def _end_ping(pgconn: Any) -> None:
+    while pgconn.get_result() is not None:
+        if pgconn.is_busy():
+            pgconn.consume_input()
+    if pgconn.transaction_status not in _USABLE:
+        raise psycopg.OperationalError("the connection is closed")
 
 
 class PsycopgAsyncConnection(_Base):
@@ -132,8 +178,12 @@ class PsycopgAsyncConnection(_Base):
         await self._cursor.execute(sql, prepare=False)
         return self._cursor.statusmessage  # type: ignore[no-any-return]
 
-    async def ping(self) -> None:
-        await self._cursor.execute("", prepare=False)
+    async def ping(self, timeout_seconds: float | None = None) -> None:
+        if timeout_seconds is None:
+            await self._cursor.execute("", prepare=False)
+        else:
+            async with asyncio.timeout(timeout_seconds):
+                await _ping_async(self._pgconn)
 
     async def cancel(self) -> None:
         await self._raw.cancel_safe()
@@ -190,15 +240,20 @@ class _DriverBase:
         self.capabilities = postgresql.capabilities("psycopg", 65535, pipeline=pq.version() >= 140000)
         _, self._arguments = self.dialect.create_connect_args(url)  # type: ignore[no-untyped-call]
         self._arguments |= {**connect_args, "autocommit": True}
-        self._target = postgresql.describe_target(url)
+        self._arguments |= keepalives.with_defaults(self._arguments)
+        self.target = postgresql.describe_target(url)
         self._password = url.password
         self._known = False
         self.pooler = Pooler(pooler)
         if self.pooler.shares:
             self._name_no_statement()
 
+    @property
+    def shares(self) -> bool:
+        return self.pooler.shares
+
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self._target})"
+        return f"{type(self).__name__}({self.target})"
 
     def array_encoder(self, type_: TypeEngine[Any]) -> Callable[[Sequence[Any]], Any]:
         """What turns values of a column type into one array parameter."""
@@ -246,9 +301,13 @@ class _DriverBase:
         self.capabilities = postgresql.with_version(self.capabilities, version)
         self._known = True
 
-    def _fail(self, error: BaseException) -> HoldfastError:
+    def _fail(self, error: BaseException, *, reached: bool) -> HoldfastError:
         return postgresql.connection_failed(
-            error, target=self._target, password=self._password, sqlstate=getattr(error, "sqlstate", None)
+            error,
+            target=self.target,
+            password=self._password,
+            sqlstate=getattr(error, "sqlstate", None),
+            reached=reached,
         )
 
     def translate(self, error: BaseException, sql: str, params: Sequence[Any] = ()) -> BaseException:
@@ -269,6 +328,7 @@ class PsycopgDriver(_DriverBase):
     def connect(self) -> PsycopgConnection:
         """Open a connection; the first one tells the dialect about the server."""
         failed: HoldfastError
+        connection = None
         try:
             connection = self._open()
             if not self._known:
@@ -276,7 +336,7 @@ class PsycopgDriver(_DriverBase):
             self._keep_to_mode(connection.raw)
             return connection
         except (psycopg.Error, OSError) as error:
-            failed = self._fail(error)
+            failed = self._fail(error, reached=connection is not None)
         raise failed
 
     def _open(self) -> PsycopgConnection:
@@ -311,6 +371,7 @@ class PsycopgAsyncDriver(_DriverBase):
     async def connect(self) -> PsycopgAsyncConnection:
         """Open a connection; the first one tells the dialect about the server."""
         failed: HoldfastError
+        connection = None
         try:
             connection = await self._open()
             if not self._known:
@@ -318,7 +379,7 @@ class PsycopgAsyncDriver(_DriverBase):
             self._keep_to_mode(connection.raw)
             return connection
         except (psycopg.Error, OSError) as error:
-            failed = self._fail(error)
+            failed = self._fail(error, reached=connection is not None)
         raise failed
 
     async def _open(self) -> PsycopgAsyncConnection:

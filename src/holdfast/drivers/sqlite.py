@@ -27,16 +27,18 @@ CACHED_STATEMENTS = 512
 _ARGUMENTS = frozenset({"uri", "timeout", "cached_statements", "detect_types", "check_same_thread"})
 # Names that SQLite itself reads from a file: URI, https://www.sqlite.org/uri.html
 _URI_NAMES = frozenset({"mode", "cache", "psow", "nolock", "immutable", "vfs", "modeof"})
+KEEP_FROM_WRITING, LET_WRITE = "PRAGMA query_only=ON", "PRAGMA query_only=OFF"
 
 
 class SqliteConnection:
     """One connection of the standard library's module, in autocommit mode."""
 
-    __slots__ = ("_execute", "_raw", "_watch")
+    __slots__ = ("_execute", "_kept_from_writing", "_raw", "_watch")
 
     def __init__(self, raw: sqlite3.Connection) -> None:
         self._raw: sqlite3.Connection | None = raw
         self._execute = raw.execute
+        self._kept_from_writing = False
         self._watch = SignalWatch()
         raw.set_progress_handler(self._watch.look, OPERATIONS)
 
@@ -88,11 +90,23 @@ class SqliteConnection:
         return Answer(tuple(column[0] for column in cursor.description), rows, count)
 
     def command(self, sql: str) -> None:
+        if self._kept_from_writing:
+            self._let_write()
         try:
             self._execute(sql)
         except sqlite3.OperationalError:
             self._watch.reraise()
             raise
+        if self._kept_from_writing:
+            self._let_write()
+        elif sql == KEEP_FROM_WRITING:
+            self._kept_from_writing = True
+
+    def _let_write(self) -> None:
+        """Take back, once its transaction is over, what kept a connection from writing, whoever ended it."""
+        if not self.in_transaction:
+            self._execute(LET_WRITE)
+            self._kept_from_writing = False
 
     def is_cut(self) -> bool:
         return self._raw is None
@@ -100,7 +114,10 @@ class SqliteConnection:
     def cut(self) -> None:
         self.cancel()  # there is no wire; what is under way can be stopped
 
-    def ping(self) -> None:
+    def peek(self) -> bool:
+        return self._raw is not None
+
+    def ping(self, timeout_seconds: float | None = None) -> None:
         self._execute("SELECT 1").fetchall()
 
     def cancel(self) -> None:
@@ -123,6 +140,7 @@ class SqliteDriver:
 
     name = "sqlite"
     threaded = True
+    shares = False
 
     def __init__(self, url: URL, options: Mapping[str, Any]) -> None:
         if url.username or url.password or url.host or url.port:
@@ -138,6 +156,7 @@ class SqliteDriver:
         self._file, self._arguments = _read_options(url)
         self._arguments |= self._connect_args
         self.single = _is_memory(url)
+        self.target = ":memory:" if self.single else self._file
         self._read_only = url.query.get("mode") == "ro" or "immutable" in url.query
         self._register = self.dialect.on_connect()
         _complete(self.dialect)
@@ -354,5 +373,6 @@ def _find_capabilities() -> Capabilities:
         returning=version >= (3, 35),
         json_each=True,
         locks=Locks(for_update=True),  # BEGIN IMMEDIATE locks all rows
+        keep_from_writing=KEEP_FROM_WRITING,
         threaded=True,
     )

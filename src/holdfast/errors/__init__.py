@@ -20,6 +20,7 @@ Rule: what a caller may catch is named here; every code has a page, docs/errors/
                 ConnectionFailed
                     StartupParameterRefused
                 ConnectionLost
+                    CommitOutcomeUnknown
                 PreparedStatementLost
                 SerializationFailure
                 DeadlockDetected
@@ -48,6 +49,8 @@ Rule: what a caller may catch is named here; every code has a page, docs/errors/
             SessionClosed
             ObjectInOtherSession
             NestedBegin
+            NestedTransaction
+            CommitInUnit
             MissingKey
             CircularDependencyError
             NotSupported
@@ -55,6 +58,7 @@ Rule: what a caller may catch is named here; every code has a page, docs/errors/
             NoResultFound
             MultipleResultsFound
         PoolerDetected          a warning
+        SideEffectReplayed      a warning
 """
 
 from holdfast.errors.base import HoldfastError, Outcome
@@ -64,6 +68,8 @@ from holdfast.errors.family import (
     BadUrl,
     CheckViolation,
     CircularDependencyError,
+    CommitInUnit,
+    CommitOutcomeUnknown,
     ConnectionFailed,
     ConnectionLost,
     DatabaseBusy,
@@ -83,6 +89,7 @@ from holdfast.errors.family import (
     MultipleResultsFound,
     NaiveDatetime,
     NestedBegin,
+    NestedTransaction,
     NoResultFound,
     NotNullViolation,
     NotSupported,
@@ -99,6 +106,7 @@ from holdfast.errors.family import (
     SerializationFailure,
     SessionClosed,
     SessionInUse,
+    SideEffectReplayed,
     SqlSyntaxError,
     StaleDataError,
     StartupParameterRefused,
@@ -119,6 +127,8 @@ __all__ = [
     "BadUrl",
     "CheckViolation",
     "CircularDependencyError",
+    "CommitInUnit",
+    "CommitOutcomeUnknown",
     "ConnectionFailed",
     "ConnectionLost",
     "DataError",
@@ -139,6 +149,7 @@ __all__ = [
     "MultipleResultsFound",
     "NaiveDatetime",
     "NestedBegin",
+    "NestedTransaction",
     "NoResultFound",
     "NotNullViolation",
     "NotSupported",
@@ -156,6 +167,7 @@ __all__ = [
     "SerializationFailure",
     "SessionClosed",
     "SessionInUse",
+    "SideEffectReplayed",
     "SqlSyntaxError",
     "StaleDataError",
     "StartupParameterRefused",

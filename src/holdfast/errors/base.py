@@ -47,6 +47,10 @@ class HoldfastError(Exception):
     position: int | None = None
     """Which bound value is at fault, counted from 0; None where the driver does not say."""
     sqlstate: str | None = None
+    attempts: int = 1
+    """How often the work was tried, by `Database.run`."""
+    waited_seconds: float = 0.0
+    """How long it was waited between the attempts."""
 
     def __init__(
         self,

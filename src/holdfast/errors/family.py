@@ -5,9 +5,11 @@ Rule: one class for each thing a caller may want to catch; each code has a page 
 
 from __future__ import annotations
 
+from typing import Any
+
 import sqlalchemy.exc
 
-from holdfast.errors.base import HoldfastError
+from holdfast.errors.base import HoldfastError, Outcome
 
 # --- what the database refused -------------------------------------------------------------
 
@@ -124,16 +126,26 @@ class ConnectionLost(OperationalError):
     mend = "Call `session.rollback()` and do the work again; `pool_pre_ping=True` finds dead connections."
 
 
+class CommitOutcomeUnknown(ConnectionLost):
+    """``transaction`` is the number and server of the transaction, where they were asked for before the commit."""
+
+    code = "commit-outcome-unknown"
+    outcome = Outcome.UNKNOWN
+    happened = "The connection was lost during COMMIT, so the work may have lasted or not"
+    mend = "Ask the server, `db.outcome(error)`, or look for what was written; never repeat the work blindly."
+    transaction: Any = None
+
+
 class SerializationFailure(OperationalError):
     code = "serialization-failure"
     happened = "Another transaction changed what this one had read"
-    mend = "Do the whole transaction again in a new session: `with db.begin() as session: ...`."
+    mend = "Let the whole transaction be done again: `db.run(work)`, or `@db.transaction` on its function."
 
 
 class DeadlockDetected(OperationalError):
     code = "deadlock-detected"
     happened = "Two transactions waited for each other, and this one was chosen to give way"
-    mend = "Do the whole transaction again in a new session, and lock rows in one order: `.order_by(Model.id).with_for_update()`."
+    mend = "Let the whole transaction be done again, `db.run(work)`, and lock rows in one order: `.order_by(Model.id).with_for_update()`."
 
 
 class LockTimeout(OperationalError):
@@ -232,6 +244,18 @@ class PoolerDetected(HoldfastError, UserWarning):
     )
 
 
+class SideEffectReplayed(HoldfastError, UserWarning):
+    """A warning, with the code, page and mend of an error; ``filename`` and ``line`` say where, ``event`` what."""
+
+    code = "side-effect-replayed"
+    kind = "warning"
+    filename: str = ""
+    line: int = 0
+    event: str = ""
+    happened = "{filename}:{line} had an effect outside the database ({event}) in an attempt that was undone and runs again"
+    mend = "Let it happen once: `session.on_commit(lambda: ...)`."
+
+
 # --- what the program asked wrongly ---------------------------------------------------------
 
 
@@ -308,6 +332,22 @@ class NestedBegin(InvalidRequestError):
     mend = "Write `session.begin_nested()` for a savepoint."
 
 
+class NestedTransaction(InvalidRequestError):
+    code = "nested-transaction"
+    happened = (
+        "A unit of work of this database is under way here, and a second one would not be undone with it"
+    )
+    mend = "Pass its session on: `transfer.within(session, ...)`, or call the function with the session yourself."
+
+
+class CommitInUnit(InvalidRequestError):
+    code = "commit-in-unit"
+    happened = (
+        "A unit of work wanted to end its transaction itself, and could not be run again as a whole any more"
+    )
+    mend = "Leave COMMIT to `db.run`; to undo, raise an error, or write `with session.begin_nested():`."
+
+
 class MissingKey(InvalidRequestError):
     code = "missing-key"
     happened = "The {model} has no primary key value"
@@ -336,7 +376,9 @@ class StaleDataError(OperationalError):
     code = "stale-data"
     kind = "stale"
     happened = "A row was changed or deleted by somebody else since it was loaded"
-    mend = "Call `session.rollback()`, then `session.refresh(object)`, and do the work again."
+    mend = "Call `session.rollback()`, then `session.refresh(object)`, and do the work again; `db.run(work)` does."
+    may_pass: bool = True
+    """Whether the same work may pass when it is done again; not where it brought the version itself."""
 
 
 class NoResultFound(InvalidRequestError, sqlalchemy.exc.NoResultFound):  # pyright: ignore[reportIncompatibleVariableOverride]

@@ -36,6 +36,7 @@ MISSING: Any = _Missing()
 class SessionPort(Protocol):
     """What instances need of the session that holds them."""
 
+    abandoned: bool
     closed: bool
     flushing: bool
     dirty: dict[int, Any]

@@ -26,6 +26,8 @@ class Backend:
     capabilities: Capabilities
     array_encoder: ArrayEncoder
     plans: PlanCache = field(default_factory=PlanCache)
+    identities: dict[str, tuple[str, str] | None] = field(default_factory=dict)
+    """Servers that gave numbers of transactions: see tx/outcomes.py."""
     memo: dict[Any, Any] = field(default_factory=dict)
     """SQL of flushes and relation loads, made once per table or relation; bounded by the models."""
 

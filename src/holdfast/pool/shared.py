@@ -11,7 +11,11 @@ from weakref import WeakSet
 
 from holdfast.errors import PoolTimeout
 from holdfast.pool.settings import PoolSettings
-from holdfast.pool.state import PoolState, PoolStats
+from holdfast.pool.state import PoolState
+from holdfast.pool.statistics import Holder, PoolStats, group_by_line
+
+LINES_TOLD = 5
+"""How many lines of holders the text of a time-out names."""
 
 
 class _Forkable(Protocol):
@@ -44,22 +48,62 @@ def forget(state: PoolState) -> None:
     https://www.sqlite.org/howtocorrupt.html#_carrying_an_open_database_across_a_fork_
     """
     _inherited.extend(state.idle)
-    _inherited.extend(state.lent)
+    _inherited.extend(state.lent.values())
 
 
-def timed_out(stats: PoolStats, settings: PoolSettings, *, single: bool) -> PoolTimeout:
+def new_state(settings: PoolSettings, *, closed: bool = False) -> PoolState:
+    """Open empty books."""
+    return PoolState(
+        settings.pool_size,
+        settings.max_overflow,
+        settings.pool_max_idle,
+        settings.pool_max_connecting,
+        closed=closed,
+    )
+
+
+def timed_out(
+    stats: PoolStats, holders: tuple[Holder, ...], settings: PoolSettings, *, single: bool, on_loop: bool
+) -> PoolTimeout:
     """Say who is in the way, and what to do."""
-    mend = None
-    if single:
-        mend = (
-            "A SQLite database in memory has one connection: end the other session's transaction"
-            " first, or use a file, `Database('sqlite:///app.db')`."
-        )
     return PoolTimeout(
-        mend=mend,
+        _tell(stats, holders, settings),
+        mend=_mend(stats, single=single, on_loop=on_loop),
         seconds=settings.pool_timeout,
         in_use=stats.in_use,
         waiting=stats.waiting,
+        opening=stats.opening,
+        holders=holders,
         pool_size=settings.pool_size,
         max_overflow=settings.max_overflow,
+    )
+
+
+def _tell(stats: PoolStats, holders: tuple[Holder, ...], settings: PoolSettings) -> str:
+    told = (
+        f"No connection was free within {settings.pool_timeout:g} s:"
+        f" {stats.in_use} in use, {stats.waiting} waiting"
+    )
+    if stats.opening:
+        told += f", {stats.opening} being opened"
+    lines = group_by_line(holders)
+    if lines:
+        told += f". Held longest by {', '.join(lines[:LINES_TOLD])}"
+    if len(lines) > LINES_TOLD:
+        told += f", and {len(lines) - LINES_TOLD} more lines"
+    return told
+
+
+def _mend(stats: PoolStats, *, single: bool, on_loop: bool) -> str:
+    kind = "AsyncDatabase" if on_loop else "Database"
+    if single:
+        return (
+            "A SQLite database in memory has one connection: end the other session's transaction"
+            f" first, or use a file, `{kind}('sqlite:///app.db')`."
+        )
+    if stats.opening and not stats.in_use:
+        return "The server does not answer: look at it, and give the URL a `connect_timeout`, `?connect_timeout=5`."
+    return (
+        f"Close sessions with `{'async ' * on_loop}with db.session() as session:`, end transactions before slow"
+        f" work, or raise `pool_size` and `max_overflow`; `print({'await ' * on_loop}db.pool.advice())` says to what."
     )

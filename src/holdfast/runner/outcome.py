@@ -11,7 +11,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from holdfast.errors import ConnectionLost, HoldfastError, Outcome, StatementTimeout, TransactionFailed
+from holdfast.errors import (
+    CommitOutcomeUnknown,
+    ConnectionLost,
+    HoldfastError,
+    Outcome,
+    StatementTimeout,
+    TransactionFailed,
+)
 from holdfast.steps import Command, Step
 
 _IN_DOUBT = frozenset({"40003", "08007"})
@@ -45,10 +52,18 @@ def contradiction(answer: Any, step: Command) -> HoldfastError | None:
 
 
 def judge(error: BaseException, step: Step) -> BaseException:
-    """Set the outcome of an error that ended a COMMIT under way."""
-    if is_finish(step) and isinstance(error, HoldfastError):
-        error.outcome = Outcome.NOT_DONE if _is_refused(error) else Outcome.UNKNOWN
-    return error
+    """Say the outcome of an error that ended a COMMIT under way."""
+    if not is_finish(step) or not isinstance(error, HoldfastError):
+        return error
+    if _is_refused(error):
+        error.outcome = Outcome.NOT_DONE
+        return error
+    return CommitOutcomeUnknown(
+        f"{error.happened.rstrip('.')} during COMMIT, so the work may have lasted or not",
+        statement=error.statement,
+        orig=error.orig,
+        sqlstate=error.sqlstate,
+    )
 
 
 def gave_no_answer(error: BaseException | None) -> bool:
@@ -56,12 +71,11 @@ def gave_no_answer(error: BaseException | None) -> bool:
     return isinstance(error, StatementTimeout) and error.sqlstate is None
 
 
-def given_up(step: Command) -> ConnectionLost:
+def given_up(step: Command) -> CommitOutcomeUnknown:
     """Say that a COMMIT was not waited for any longer after a cancellation."""
-    return ConnectionLost(
-        "The COMMIT was cancelled and did not answer in time, so its connection was thrown away",
+    return CommitOutcomeUnknown(
+        "The COMMIT was cancelled and did not answer in time, so the work may have lasted or not",
         statement=step.sql,
-        outcome=Outcome.UNKNOWN,
     )
 
 

@@ -29,6 +29,10 @@ class Lender(Protocol):
     def acquire(self) -> Any: ...
     def release(self, connection: Any, *, discard: bool = False) -> None: ...
 
+    def abandon(self, connection: Any) -> None:
+        """Throw a connection away at once, without waiting; a garbage collector may call this."""
+        ...
+
 
 class AsyncLender(Protocol):
     """An async pool."""

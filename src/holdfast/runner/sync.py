@@ -80,8 +80,10 @@ class SyncRunner:
             self._put_down()
 
     def abandon(self) -> None:
-        """Throw the connection away when nobody will come back for it."""
-        self.discard()
+        """Throw the connection away when nobody will come back for it; waits for nothing."""
+        connection, self.connection = self.connection, None
+        if connection is not None:
+            self._pool.abandon(connection)
 
     def discard(self) -> None:
         """Throw the connection away, and with it what is open."""

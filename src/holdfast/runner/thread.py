@@ -89,7 +89,7 @@ class Worker:
             with suppress(asyncio.CancelledError):
                 await asyncio.wait({job.future}, timeout=INTERRUPT_SECONDS)
 
-    async def ping(self) -> None:
+    async def ping(self, timeout_seconds: float | None = None) -> None:
         await self.call(self.connection.ping)
 
     async def command(self, sql: str) -> None:

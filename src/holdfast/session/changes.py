@@ -6,7 +6,8 @@ the object's values, so that a rollback gives them back without asking the serve
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from holdfast.model import (
@@ -20,6 +21,15 @@ from holdfast.model import (
     InstrumentedSet,
 )
 from holdfast.native import values_of
+
+
+@dataclass(frozen=True, slots=True)
+class Hook:
+    """A function to be run once the transaction has lasted, or else was undone."""
+
+    function: Callable[[], Any]
+    after_commit: bool
+
 
 GONE = Batch(None, None)
 """The batch of objects whose rows were deleted."""
@@ -51,7 +61,19 @@ class Change:
 class Frame:
     """What a transaction or savepoint did to objects; ``name`` is the savepoint's."""
 
-    __slots__ = ("added", "deleted", "fresh", "inserted", "left", "loaded", "name", "named", "saved", "wrote")
+    __slots__ = (
+        "added",
+        "deleted",
+        "fresh",
+        "hooks",
+        "inserted",
+        "left",
+        "loaded",
+        "name",
+        "named",
+        "saved",
+        "wrote",
+    )
 
     def __init__(self, name: str | None = None) -> None:
         self.name = name
@@ -64,6 +86,7 @@ class Frame:
         self.left: dict[int, tuple[Any, dict[str, Any] | None]] = {}  # versioned ones that left the session
         self.loaded: list[tuple[Any, str]] = []
         self.wrote = False
+        self.hooks: list[Hook] = []
 
     def save(self, instance: Any) -> None:
         """Keep the object's values, unless an earlier change kept them."""
@@ -175,6 +198,7 @@ class Frame:
             outer.left.setdefault(key, left)
         outer.loaded += self.loaded
         outer.wrote = outer.wrote or self.wrote
+        outer.hooks += self.hooks
 
 
 def _take_back(instance: Any, before: dict[str, Any] | None) -> None:

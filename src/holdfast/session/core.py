@@ -18,6 +18,7 @@ from holdfast.model import (
 )
 from holdfast.steps import Operation
 
+from .membership import refuse_abandoned
 from .reading import Reading
 from .versions import judge_merge
 
@@ -44,6 +45,7 @@ class SessionCore(Reading):
             done[id(instance)] = instance
             return instance
         values = instance.__dict__
+        refuse_abandoned(mapper, values.get(BATCH))
         key = self._key(mapper, instance)
         complete = key is not None and not (isinstance(key, tuple) and None in key)
         merged = (yield from self.get(mapper.class_, key)) if complete else None

@@ -116,6 +116,7 @@ def _send(
         raise StaleDataError(
             f"{count} rows of {mapper.table.name} were sent and {len(rows)} inserted",
             mend="A trigger or rule left some out; insert those with session.execute(insert(...)).",
+            may_pass=False,
         )
     return rows
 

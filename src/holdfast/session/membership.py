@@ -95,6 +95,7 @@ class Membership(SessionState):
             return self.deleted.pop(id(instance), None) is not None
         if batch.session is not None and not batch.session.closed:
             raise ObjectInOtherSession(model=mapper.name)
+        refuse_abandoned(mapper, batch)
         if batch is GONE:
             raise InvalidRequestError(
                 f"This {mapper.name} was deleted",
@@ -201,6 +202,15 @@ class Membership(SessionState):
         self.deleted.clear()
         self.read.clear()
         self._got.clear()
+
+
+def refuse_abandoned(mapper: Mapper, batch: Batch | None) -> None:
+    """Refuse what an attempt held that runs again: it was read before the conflict, and its changes were undone."""
+    if batch is not None and batch.session is not None and batch.session.abandoned:
+        raise ObjectInOtherSession(
+            f"The {mapper.name} belongs to an attempt that was undone and runs again, so it is out of date",
+            mend=f"Load it in each attempt: `session.get_one({mapper.name}, key)`.",
+        )
 
 
 def _reachable(instance: Any, cascade: str) -> list[Any]:

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 from weakref import ref
 
 from holdfast.errors import (
+    OperationalError,
     SessionClosed,
     SessionInUse,
 )
@@ -44,19 +45,23 @@ class SessionState:
     __slots__ = (
         "_got",
         "_pending",
+        "abandoned",
         "autoflush",
         "awaiter",
         "backend",
         "busy",
         "closed",
+        "conflict",
         "deleted",
         "dirty",
+        "due",
         "epoch",
         "failed",
         "flushing",
         "follows",
         "frames",
         "identities",
+        "in_doubt",
         "in_transaction",
         "leaving",
         "lost",
@@ -89,10 +94,14 @@ class SessionState:
         self.epoch = 0
         self.in_transaction = False
         self.failed = False
+        self.conflict: OperationalError | None = None  # the last one that an operation met: see `doom`
+        self.in_doubt = False  # whether its COMMIT has lasted
+        self.due: list[Callable[[], Any]] = []  # hooks of what has just ended
         self.lost = False
         self.leaving = False
         self.flushing = False
         self.closed = False
+        self.abandoned = False  # an attempt of a unit of work that runs again
         self.busy = False
         self.follows = False
         self._pending: Batch | None = None

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, cast
 from weakref import ref
 
 from holdfast.errors import (
+    CommitOutcomeUnknown,
     ConnectionLost,
     DatabaseError,
     InvalidRequestError,
     NestedBegin,
+    OperationalError,
     TransactionFailed,
 )
 from holdfast.model import (
@@ -18,10 +21,18 @@ from holdfast.model import (
     mapper_of,
 )
 from holdfast.steps import THROWN_AWAY, Operation, command
-from holdfast.tx import Scope, begin_sql
+from holdfast.tx import (
+    Scope,
+    begin_at_once,
+    begin_sql,
+    is_conflict,
+    take_lock,
+    take_number,
+)
 
-from .changes import Frame, forget_copy, make_transient
+from .changes import Frame, Hook, forget_copy, make_transient
 from .flush import Flush
+from .locks import read_only_lock
 from .membership import Membership
 
 if TYPE_CHECKING:
@@ -83,6 +94,8 @@ class Transactions(Membership):
         A transaction that the server has aborted, or that went with its connection, must be rolled back before anything
         else: statements would run outside it, or a COMMIT would answer and keep nothing.
         """
+        if is_conflict(error):
+            self.conflict = error
         if not self.in_transaction:
             return
         if let_go or not isinstance(error, Exception):
@@ -90,10 +103,25 @@ class Transactions(Membership):
         elif isinstance(error, DatabaseError) and self.backend.capabilities.aborts_on_error:
             self.failed = True
 
+    def doom(self) -> OperationalError | None:
+        """The conflict for which nothing of this transaction can last; None where it may last yet, or has maybe."""
+        return self.conflict if (self.failed or not self.in_transaction) and not self.in_doubt else None
+
     def ensure_transaction(self) -> Operation[None]:
         if not self.in_transaction:
-            yield from command(begin_sql(self.backend.capabilities, self.scope or Scope()))
-            self.in_transaction = True
+            begin, *more = begin_sql(self.backend.capabilities, self.scope or Scope())
+            yield from command(begin)
+            self.in_transaction, self.conflict = True, None  # one that kept it from opening is over
+            for sql in more:
+                yield from self._complete(sql)
+
+    def _complete(self, sql: str) -> Operation[None]:
+        """Say the rest of a BEGIN; without it the transaction would not be what was asked for."""
+        try:
+            yield from command(sql)
+        except BaseException:
+            self.failed = True
+            raise
 
     def begin(self, scope: Scope) -> None:
         """Ask for a transaction; it is opened with the first statement."""
@@ -110,13 +138,71 @@ class Transactions(Membership):
                 "A savepoint is open", mend="Leave its block first: with session.begin_nested(): ..."
             )
         if self.in_transaction:
-            try:
-                yield from command("COMMIT", finish=True)
-            except BaseException:
-                self.failed = True
-                raise
+            yield from self._commit()
+        self.committed()
+
+    def committed(self) -> None:
+        """The transaction lasts."""
         self._end()
+        self._take_hooks(self.frames, committed=True)
         self.frames.clear()
+
+    def not_committed(self, error: ConnectionLost) -> None:
+        """A COMMIT that was in doubt has not lasted."""
+        self.in_doubt = False
+        self.conflict = error
+
+    def _commit(self) -> Operation[None]:
+        """Say COMMIT; one that could write nothing is not done where its outcome is unknown."""
+        scope = self.scope or Scope()
+        asks = scope.resolve and not scope.read_only and self.backend.capabilities.transaction_status
+        asks = asks and any(frame.wrote for frame in self.frames)
+        number = (yield from take_number(self.backend.identities)) if asks else None
+        try:
+            yield from command("COMMIT", finish=True)
+        except CommitOutcomeUnknown as error:
+            self.failed = True
+            if scope.read_only or (asks and number is None):
+                raise ConnectionLost(statement=error.statement, orig=error.orig) from None
+            self.in_doubt, error.transaction = True, number
+            raise
+        except BaseException as error:
+            self.failed, self.in_doubt = True, not isinstance(error, Exception)
+            raise
+
+    def on_end(self, function: Callable[[], Any], *, committed: bool) -> None:
+        """Keep a hook until the transaction ends; a savepoint that is undone takes its own with it."""
+        self.check_open()
+        self.frame.hooks.append(Hook(function, committed))
+
+    def _take_hooks(self, frames: Iterable[Frame], *, committed: bool) -> None:
+        if self.in_doubt:
+            return  # nobody knows which of them should run
+        for frame in frames:
+            for hook in frame.hooks:
+                if hook.after_commit is committed:
+                    self.due.append(hook.function)
+
+    def take_due(self) -> list[Callable[[], Any]]:
+        """The hooks of the transaction that has just ended, once."""
+        due, self.due = self.due, []
+        return due
+
+    def lock(self, name: str | int, *, wait: bool) -> Operation[bool]:
+        """Take an advisory lock until the transaction ends; tell whether it was had."""
+        self._check_usable()
+        if self.backend.capabilities.advisory_locks:
+            yield from self.ensure_transaction()
+            return (yield from take_lock(name, wait=wait))
+        if self.scope is not None and self.scope.read_only:
+            raise read_only_lock()
+        if wait or self.in_transaction:
+            yield from self.ensure_transaction()
+        elif not (yield from begin_at_once()):
+            return False
+        else:
+            self.in_transaction, self.conflict = True, None
+        return True
 
     def rollback(self) -> Operation[None]:
         """Undo what was not committed; objects go back to what they were, without a query."""
@@ -129,13 +215,18 @@ class Transactions(Membership):
 
     def _undo(self) -> None:
         """Give objects back what they were before the transaction."""
-        while self.frames:
+        self._undo_frames(0)
+
+    def _undo_frames(self, place: int) -> None:
+        """Undo the frame at a place, and those within it."""
+        self._take_hooks(self.frames[place:], committed=False)
+        while len(self.frames) > place:
             self._restore(self.frames.pop())
         self._forget_unflushed()
 
     def _end(self) -> None:
-        self.in_transaction = self.failed = self.lost = False
-        self.scope = None
+        self.in_transaction = self.failed = self.lost = self.in_doubt = False
+        self.scope = self.conflict = None
         self.epoch += 1
         self._got.clear()
         self._purge()
@@ -177,10 +268,9 @@ class Transactions(Membership):
             yield from self._end_lost(f"ROLLBACK TO SAVEPOINT {frame.name}")
             yield from self._end_lost(f"RELEASE SAVEPOINT {frame.name}")
             self.failed = self.lost
+            self.conflict = self.conflict if self.lost else None
         finally:
-            while self.has_savepoint(frame):
-                self._restore(self.frames.pop())
-            self._forget_unflushed()
+            self._undo_frames(self.frames.index(frame) if self.has_savepoint(frame) else len(self.frames))
             self.epoch += 1
 
     def _end_lost(self, sql: str) -> Operation[None]:
@@ -248,5 +338,7 @@ class Transactions(Membership):
         for instance in self.new.values():
             make_transient(instance)
         self.new.clear()
-        self.frames.clear()
+        if self.frames:
+            self._take_hooks(self.frames, committed=False)
+            self.frames.clear()
         self.forget_all()

@@ -91,6 +91,7 @@ def judge_merge(mapper: Mapper, given: Mapping[str, Any], merged: Any) -> None:
             mend=f"Load it anew and do the work again; without a {mapper.version.name} a merge compares nothing.",
             table=mapper.table.name,
             model=mapper.name,
+            may_pass=False,
         )
 
 

@@ -447,6 +447,9 @@ class _OneConnection:
     def release(self, connection: Any, *, discard: bool = False) -> None:
         pass
 
+    def abandon(self, connection: Any) -> None:
+        pass
+
 
 class _OneAsyncConnection:
     def __init__(self, connection: Any) -> None:

@@ -2,6 +2,9 @@
 
 A session that only reads opens none.  Where one is opened to write, SQLite is told so at once
 (``BEGIN IMMEDIATE``): a reader that becomes a writer later can only fail, however long it waits.
+
+What a level means there: SQLite has one writer at a time, and every transaction sees one snapshot.  So each of
+SQLAlchemy's levels is answered by SERIALIZABLE, which is what it promises, or more.
 """
 
 from __future__ import annotations
@@ -17,29 +20,63 @@ LEVELS = ("READ UNCOMMITTED", "READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """What a transaction was asked to be; ``None`` leaves the server's default."""
+    """What a transaction was asked to be; ``None`` leaves the server's default.
+
+    As in SQLAlchemy, a level may be written in small letters and with underscores.  ``resolve`` asks for the
+    transaction's number before it commits, so that the outcome of a commit that was cut off can be found out.
+    """
 
     isolation: str | None = None
     read_only: bool = False
     deferrable: bool = False
+    resolve: bool = False
 
     def __post_init__(self) -> None:
-        if self.isolation is not None and self.isolation not in LEVELS:
+        if self.isolation is not None:
+            object.__setattr__(self, "isolation", level_of(self.isolation))
+        if self.deferrable and not (self.read_only and self.isolation == "SERIALIZABLE"):
             raise InvalidRequestError(
-                f"{self.isolation!r} is no isolation level.", mend=f"Write one of {', '.join(LEVELS)}."
+                "deferrable=True means something only for a serializable transaction that reads",
+                mend="Write db.begin(isolation='SERIALIZABLE', read_only=True, deferrable=True).",
             )
 
 
-def begin_sql(capabilities: Capabilities, scope: Scope) -> str:
-    """The statement that opens the transaction."""
-    return _BEGIN.get(capabilities.server, _begin_plain)(scope)
+def level_of(given: str) -> str:
+    """The isolation level by its plain name."""
+    level = str(given).replace("_", " ").upper()
+    if level == "AUTOCOMMIT":
+        raise InvalidRequestError(
+            "AUTOCOMMIT is the lack of a transaction, so none can be begun with it",
+            mend="Write db.session(): what only reads opens no transaction there.",
+        )
+    if level not in LEVELS:
+        raise InvalidRequestError(
+            f"{given!r} is no isolation level.", mend=f"Write one of {', '.join(LEVELS)}."
+        )
+    return level
 
 
-def _begin_sqlite(scope: Scope) -> str:
-    return "BEGIN" if scope.read_only else "BEGIN IMMEDIATE"
+def begin_sql(capabilities: Capabilities, scope: Scope) -> tuple[str, ...]:
+    """The statements that open the transaction."""
+    return _BEGIN.get(capabilities.server, _begin_plain)(capabilities, scope)
 
 
-def _begin_postgresql(scope: Scope) -> str:
+def describe_scope(capabilities: Capabilities, scope: Scope) -> str:
+    """Say what is sent, and what the server makes of it."""
+    sent = "; ".join(begin_sql(capabilities, scope))
+    if capabilities.server == "sqlite":
+        return f"{sent}: SERIALIZABLE{'' if scope.read_only else ', one writer at a time'}"
+    return sent if scope.isolation else f"{sent}: the server's default isolation level"
+
+
+def _begin_sqlite(capabilities: Capabilities, scope: Scope) -> tuple[str, ...]:
+    if not scope.read_only:
+        return ("BEGIN IMMEDIATE",)
+    # The pragma comes second: if BEGIN failed after it, the connection would stay as it says.
+    return ("BEGIN", capabilities.keep_from_writing) if capabilities.keep_from_writing else ("BEGIN",)
+
+
+def _begin_postgresql(capabilities: Capabilities, scope: Scope) -> tuple[str, ...]:
     words = ["BEGIN"]
     if scope.isolation is not None:
         words.append(f"ISOLATION LEVEL {scope.isolation}")
@@ -47,11 +84,11 @@ def _begin_postgresql(scope: Scope) -> str:
         words.append("READ ONLY")
     if scope.deferrable:
         words.append("DEFERRABLE")
-    return " ".join(words)
+    return (" ".join(words),)
 
 
-def _begin_plain(scope: Scope) -> str:
-    return "BEGIN"
+def _begin_plain(capabilities: Capabilities, scope: Scope) -> tuple[str, ...]:
+    return ("BEGIN",)
 
 
 _BEGIN = {"sqlite": _begin_sqlite, "postgresql": _begin_postgresql}
