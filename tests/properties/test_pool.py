@@ -93,6 +93,21 @@ class PoolMachine(RuleBasedStateMachine):
     def give_back(self, data: Any, discard: bool) -> None:
         self._give_back(self._draw(data, self.lent), discard=discard)
 
+    @precondition(lambda self: self.lent)
+    @rule(data=st.data())
+    def give_back_at_once(self, data: Any) -> None:
+        """What the shell tries first; where it fails, nothing has happened."""
+        connection = self._draw(data, self.lent)
+        if self.state.kept(connection, self.now):
+            assert not self.closed
+            assert not self.queue
+            assert not self.displaced
+            self.lent.remove(connection)
+            self._serve(KEEP, connection)
+        else:
+            self.the_books_are_true()
+            self._give_back(connection, discard=False)
+
     @precondition(lambda self: self.gone)
     @rule(data=st.data())
     def give_back_twice(self, data: Any) -> None:

@@ -101,8 +101,14 @@ class APool(Pool):
     async def acquire(self) -> Any:
         return super().acquire()
 
+    def take(self) -> Any:
+        return None
+
     async def release(self, connection: Any, *, discard: bool = False) -> None:
         super().release(connection, discard=discard)
+
+    def put(self, connection: Any) -> bool:
+        return False
 
     def abandon(self, connection: Any) -> None:
         self.log.append("abandon")

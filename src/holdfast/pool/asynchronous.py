@@ -68,20 +68,35 @@ class AsyncPool:
         """
         if asyncio.get_running_loop() is not self._loop:
             self._move()
+        connection = self.take()
+        if connection is not None:
+            return connection
         start = self._now()
-        state = self._state
-        member = state.take(start)
-        if (
-            member is None
-            or member.generation != state.generation
-            or self._asks
-            or (self._peeks and not member.connection.peek())
-        ):
-            member = await self._find(member, start)
+        member = await self._find(self._state.take(start), start)
         member.site = find_site()
         if self.meter is not None:
             self.meter.waited(self._now() - start)
         return member.connection
+
+    def take(self) -> Any:
+        """Lend what is idle and beyond doubt, at once; None where `acquire` has to look, to open or to wait."""
+        state = self._state
+        if not state.idle or self._asks or _running_loop() is not self._loop:
+            return None
+        member = state.idle[-1]
+        if member.generation != state.generation or (self._peeks and not member.connection.peek()):
+            return None
+        state.take(self._now())
+        member.site = find_site()
+        if self.meter is not None:
+            self.meter.waited(0.0)
+        return member.connection
+
+    def put(self, connection: Any) -> bool:
+        """Take a clean connection back, if that is all there is to do; else False, and it is for `release`."""
+        if self.meter is not None or connection.in_transaction or not connection.usable:
+            return False
+        return self._state.kept(connection, self._now())
 
     async def release(self, connection: Any, *, discard: bool = False) -> None:
         """Take a connection back, rolling back a transaction left open; ``discard`` closes it."""

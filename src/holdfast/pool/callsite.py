@@ -22,7 +22,7 @@ Site = tuple[CodeType, int]
 
 
 def find_site() -> Site | None:
-    """Give the borrower's code and instruction; to be called by the pool's ``acquire`` itself."""
+    """Give the borrower's code and instruction; to be called by the pool's ``acquire`` or ``take`` itself."""
     frame: Any = _frame(2)
     own = _own
     while frame is not None:

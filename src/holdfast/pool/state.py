@@ -212,6 +212,19 @@ class PoolState:
             self.sweep_at = now + self.max_idle
         return KEEP
 
+    def kept(self, connection: Any, now: float) -> bool:
+        """Take back a connection that nobody waits for and that stays; False, with nothing done, for any other."""
+        if (
+            self.closed
+            or self.waiters
+            or self.ahead
+            or now >= self.sweep_at
+            or (self.max_idle == 0 and len(self.idle) >= self.pool_size)
+        ):
+            return False
+        self.returned(connection, now)
+        return True
+
     def passed_on(self, member: Member, now: float) -> Lend | Keep | Discard:
         """Find another place for a connection whose waiter had gone when it was handed over."""
         self.lent_count -= 1

@@ -51,6 +51,8 @@ class AsyncRunner:
         except StopIteration as done:
             return done.value  # type: ignore[no-any-return]
         try:
+            if self.connection is None and not (type(step) is Command and step.is_kept):
+                self.connection = self._pool.take()
             return await self._drive(operation, step)
         except GeneratorExit:  # the coroutine is closed unfinished, and may not await any more
             self._abandon()
@@ -66,7 +68,8 @@ class AsyncRunner:
                 await self._settle()
             elif not connection.in_transaction:
                 self.connection = None
-                await self._pool.release(connection, discard=not connection.usable)
+                if not self._pool.put(connection):
+                    await self._pool.release(connection, discard=not connection.usable)
             if self._patience.owes:
                 self._patience.pay()
 

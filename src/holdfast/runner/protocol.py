@@ -38,7 +38,16 @@ class AsyncLender(Protocol):
     """An async pool."""
 
     async def acquire(self) -> Any: ...
+
+    def take(self) -> Any:
+        """Lend a connection at once, if one is at hand; else None.  Saves a coroutine."""
+        ...
+
     async def release(self, connection: Any, *, discard: bool = False) -> None: ...
+
+    def put(self, connection: Any) -> bool:
+        """Take a connection back, if nothing is to be waited for; else False, and nothing is done."""
+        ...
 
     def abandon(self, connection: Any) -> None:
         """Cut a connection at once, without waiting."""

@@ -63,19 +63,20 @@ class Worker:
     async def call(self, work: Callable[[], T], *, cleaning: bool = False) -> T:
         """Run a function on the thread; a cancellation waits for its end, and interrupts what cleans nothing."""
         loop = asyncio.get_running_loop()
-        job = Job(work, loop, loop.create_future())
+        job = Call(work, loop, loop.create_future())
         job.cleaning = cleaning
-        return await self.run(job)  # type: ignore[no-any-return]
-
-    async def run(self, job: Job) -> Any:
-        self._jobs.put(job)
+        self.begin(job)
         try:
-            return await job.future
+            return await job.future  # type: ignore[no-any-return]
         except asyncio.CancelledError:
-            await self._stop(job)
+            await self.stop(job)
             raise
 
-    async def _stop(self, job: Job) -> None:
+    def begin(self, job: Job) -> None:
+        """Put a job into the thread's queue; whoever does waits for its future, and stops it when cancelled."""
+        self._jobs.put(job)
+
+    async def stop(self, job: Job) -> None:
         """Interrupt the statement under way, and wait until the thread has come back.
 
         An interrupt between two statements is lost, and one during a clean-up would harm; so it is
@@ -112,17 +113,16 @@ class Worker:
         """Let the thread close the connection when it can; nobody waits."""
         if self.connection is not None:
             self.connection.cancel()
-            self._jobs.put(Job(self.connection.close, None, None))
+            self._jobs.put(Call(self.connection.close, None, None))
         self._jobs.put(None)
 
 
 class Job:
-    """A function on its way through a thread, and the future that waits for it."""
+    """Work on its way through a thread, and the future that waits for it."""
 
-    __slots__ = ("cancelled", "cleaning", "ended", "error", "future", "loop", "spoiled", "value", "work")
+    __slots__ = ("cancelled", "cleaning", "ended", "error", "future", "loop", "spoiled", "value")
 
-    def __init__(self, work: Callable[[], Any], loop: Any, future: Any) -> None:
-        self.work = work
+    def __init__(self, loop: Any, future: Any) -> None:
         self.loop = loop
         self.future = future
         self.cancelled = False
@@ -131,6 +131,10 @@ class Job:
         self.spoiled = False  # a clean-up failed
         self.value: Any = None
         self.error: BaseException | None = None
+
+    def work(self) -> Any:
+        """What the thread does."""
+        raise NotImplementedError
 
     def deliver(self) -> None:
         """Hand the end to whoever waits; runs on the loop."""
@@ -142,6 +146,66 @@ class Job:
             future.set_result(self.value)
         else:
             future.set_exception(self.error)
+
+
+class Call(Job):
+    """One function."""
+
+    __slots__ = ("_function",)
+
+    def __init__(self, function: Callable[[], Any], loop: Any, future: Any) -> None:
+        super().__init__(loop, future)
+        self._function = function
+
+    def work(self) -> Any:
+        return self._function()
+
+
+class Drive(Job):
+    """An operation from its first step on; a cancellation ends it at the next, a clean-up excepted."""
+
+    __slots__ = ("_connection", "_operation", "_step", "_tell", "_translate")
+
+    def __init__(
+        self, operation: Operation[Any], step: Step, connection: Any, translate: Translate, tell: Any
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        super().__init__(loop, loop.create_future())
+        self._operation = operation
+        self._step = step
+        self._connection = connection
+        self._translate = translate
+        self._tell = tell
+
+    def work(self) -> Any:
+        return drive(self._operation, self._step, self._translate, self._perform)
+
+    def _perform(self, step: Step) -> Any:
+        if type(step) is Command:
+            return self._perform_command(step)
+        if self.cancelled:
+            raise asyncio.CancelledError
+        self.cleaning = False
+        return self._carry_out(step)
+
+    def _perform_command(self, step: Command) -> Any:
+        if self.cancelled and not step.cleanup:
+            raise asyncio.CancelledError
+        self.cleaning = step.is_kept
+        if step.finish:
+            refused = outcome.refusal(self._connection, step)
+            if refused is not None:
+                raise refused
+        try:
+            return self._carry_out(step)
+        except Exception:
+            self.spoiled = step.cleanup
+            raise
+
+    def _carry_out(self, step: Step) -> Any:
+        if self._tell is None:
+            return step.perform(self._connection)
+        return self._tell(step, self._connection, self._translate)
 
 
 def _work(jobs: SimpleQueue[Job | None]) -> None:
@@ -181,6 +245,8 @@ class AsyncThreadRunner:
         """Carry out an operation in one hop; answers what it returns, raises what it raises."""
         try:
             step = operation.send(None)
+            if self.connection is None and not (type(step) is Command and step.is_kept):
+                self.connection = self._pool.take()
             while self.connection is None:
                 failure = None if _is_cleanup(step) else await self._borrow(step)
                 if self.connection is None:
@@ -188,10 +254,14 @@ class AsyncThreadRunner:
         except StopIteration as done:
             return done.value  # type: ignore[no-any-return]
         worker = self.connection
-        job = self._job(worker, operation, step)
+        tell = self._teller.tell if self._teller.active else None
+        job = Drive(operation, step, worker.connection, self._translate, tell)
+        worker.begin(job)
         try:
-            return await worker.run(job)  # type: ignore[no-any-return]
+            return await job.future  # type: ignore[no-any-return]
         except BaseException as error:
+            if isinstance(error, asyncio.CancelledError):
+                await worker.stop(job)
             if not isinstance(error, Exception) and worker.in_transaction:
                 await self.close()
             raise
@@ -200,7 +270,8 @@ class AsyncThreadRunner:
                 await self.close()  # what could not be undone in part is undone as a whole
             elif self.connection is worker and not worker.connection.in_transaction:
                 self.connection = None
-                await self._pool.release(worker, discard=not worker.connection.usable)
+                if not self._pool.put(worker):
+                    await self._pool.release(worker, discard=not worker.connection.usable)
 
     async def _borrow(self, step: Step) -> BaseException | None:
         if type(step) is Command and step.finish:
@@ -210,28 +281,6 @@ class AsyncThreadRunner:
         except BaseException as error:
             return error
         return None
-
-    def _job(self, worker: Worker, operation: Operation[Any], step: Step) -> Job:
-        translate, connection = self._translate, worker.connection
-        tell = self._teller.tell if self._teller.active else None
-
-        def perform(step: Step) -> Any:
-            if job.cancelled and not _is_cleanup(step):
-                raise asyncio.CancelledError
-            job.cleaning = type(step) is Command and step.is_kept
-            if type(step) is Command and step.finish:
-                refused = outcome.refusal(connection, step)
-                if refused is not None:
-                    raise refused
-            try:
-                return step.perform(connection) if tell is None else tell(step, connection, translate)
-            except Exception:
-                job.spoiled = _is_cleanup(step)
-                raise
-
-        loop = asyncio.get_running_loop()
-        job = Job(lambda: drive(operation, step, translate, perform), loop, loop.create_future())
-        return job
 
     async def close(self) -> None:
         """Roll back what is open and give the connection back."""

@@ -458,8 +458,14 @@ class _OneAsyncConnection:
     async def acquire(self) -> Any:
         return self.connection
 
+    def take(self) -> Any:
+        return self.connection
+
     async def release(self, connection: Any, *, discard: bool = False) -> None:
         pass
+
+    def put(self, connection: Any) -> bool:
+        return True
 
     def abandon(self, connection: Any) -> None:
         pass
