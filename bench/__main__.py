@@ -26,6 +26,10 @@ def main() -> int:
         from bench import pools
 
         return pools.main(sys.argv[2:])
+    if sys.argv[1:2] == ["collector"]:
+        from bench import collector
+
+        return collector.main(sys.argv[2:])
     options = _read_arguments()
     url = os.environ.get(URL)
     if options.server == "postgresql" and not url:

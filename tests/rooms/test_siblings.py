@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 from weakref import ref
 
@@ -83,39 +83,29 @@ def test_a_ring_is_freed_by_a_full_collection(db: Database) -> None:
     assert gone() is None
 
 
+def _stay(session: Session) -> None:
+    """The objects stay as they were loaded."""
+
+
+def _go_to_another_batch(session: Session) -> None:
+    """In a later transaction the same objects have other siblings."""
+    session.commit()
+    _nodes(session)
+
+
+def _leave(session: Session) -> None:
+    session.expunge_all()
+
+
+@pytest.mark.parametrize("happens", [_stay, _go_to_another_batch, _leave])
 @pytest.mark.usefixtures("quiet")
-def test_a_ring_is_freed_by_the_middle_generation(db: Database) -> None:
-    with db.session() as session:
-        gone = _tie(_nodes(session))
-
-    gc.collect(1)
-    gc.collect(1)
-
-    assert gone() is None
-
-
-@pytest.mark.usefixtures("quiet")
-def test_a_ring_of_objects_that_went_to_another_batch_is_freed(db: Database) -> None:
-    with db.session() as session:
-        nodes = _nodes(session)
-        session.commit()
-        _nodes(session)  # a later transaction: the same objects, other siblings
-        gone = _tie(nodes)
-        del nodes
-
-    gc.collect(1)
-    gc.collect(1)
-
-    assert gone() is None
-
-
-@pytest.mark.usefixtures("quiet")
-def test_a_ring_of_objects_that_left_their_session_is_freed(db: Database) -> None:
+def test_a_ring_is_freed_by_the_middle_generation(db: Database, happens: Callable[[Session], None]) -> None:
     with db.session() as session:
         nodes = _nodes(session)
-        session.expunge_all()
+        happens(session)
         gone = _tie(nodes)
         del nodes
+    assert gone() is not None
 
     gc.collect(1)
     gc.collect(1)

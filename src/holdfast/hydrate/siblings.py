@@ -17,7 +17,7 @@ from collections.abc import Callable
 from typing import Any
 from weakref import ref
 
-from holdfast.native import track
+from holdfast.native import COMPILED, track
 
 MANY = 1000
 """Results beyond which those whose objects are gone are forgotten, if the collector has not come by."""
@@ -72,5 +72,6 @@ class Nursery:
 
 
 nursery = Nursery()
-gc.callbacks.append(nursery.collecting)
+if COMPILED:
+    gc.callbacks.append(nursery.collecting)
 new_siblings = nursery.new_siblings

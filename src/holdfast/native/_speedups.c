@@ -945,7 +945,7 @@ initialize(Method *self, PyObject *args, PyObject *kwargs)
 /* What a frame keeps of an object that it knows nothing of yet: (instance, a copy of its values, its collections);
  * the same answers as of `remember`. */
 static int
-save(PyObject *frame, PyObject *instance, PyObject *held, PyObject *number, PyObject *collections)
+save(PyObject *frame, PyObject *instance, PyObject *held, PyObject *number)
 {
     PyObject *saved = PyObject_GetAttr(frame, str_saved);
     if (saved == NULL)
@@ -1004,7 +1004,7 @@ note_first(Method *self, PyObject *session, PyObject *batch, PyObject *instance,
         goto error;
     if (!open || !loaded || collected || !PyDict_Check(named) || PyDict_GET_SIZE(named))
         goto end;
-    if ((done = save(frame, instance, held, number, self->collections)) <= 0)
+    if ((done = save(frame, instance, held, number)) <= 0)
         goto end;
     PyObject *before = PyDict_GetItemWithError(held, name);
     if ((before == NULL && PyErr_Occurred()) || (originals = PyDict_New()) == NULL

@@ -153,16 +153,7 @@ class PoolState:
 
     def ask(self, waiter: Any, now: float) -> Lend | Open | Wait | Refuse:
         """Ask for a connection, and wait where none can be had."""
-        if self.closed:
-            return Refuse()
-        member = self.take(now)
-        if member is not None:
-            return Lend(member)
-        if self._may_open():
-            self.opening += 1
-            return Open()
-        self.waiters[waiter] = None
-        return Wait()
+        return self._serve(waiter, self.waiters, now)
 
     def opened(self, connection: Any, now: float) -> Lend | Discard:
         self.opening -= 1
@@ -235,17 +226,7 @@ class PoolState:
         if self.lent.pop(connection, None) is not None:
             self.closed_count += 1
             self.lent_count -= 1
-        if self.closed:
-            return Refuse()
-        if self.idle:
-            member = self.idle.pop()
-            self._lend(member, now)
-            return Lend(member)
-        if self._may_open():
-            self.opening += 1
-            return Open()
-        self.ahead[waiter] = None
-        return Wait()
+        return self._serve(waiter, self.ahead, now)
 
     def gave_up(self, waiter: Any, *, timed_out: bool = False) -> bool:
         """Tell whether it was still waiting; if not, it holds something and must give it back."""
@@ -296,6 +277,18 @@ class PoolState:
         for books in (self.idle, self.ahead, self.waiters):
             books.clear()
         return closing
+
+    def _serve(self, waiter: Any, queue: OrderedDict[Any, None], now: float) -> Lend | Open | Wait | Refuse:
+        if self.closed:
+            return Refuse()
+        member = self.take(now)
+        if member is not None:
+            return Lend(member)
+        if self._may_open():
+            self.opening += 1
+            return Open()
+        queue[waiter] = None
+        return Wait()
 
     def _drop(self, member: Member) -> Discard:
         self.closed_count += 1

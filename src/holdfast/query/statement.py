@@ -57,7 +57,7 @@ class Select(sa.Select[*Ts]):
             return super().where(*whereclause)
         narrowed = self._generate()
         narrowed._where_criteria = (*self._where_criteria, whereclause[0])
-        narrowed._short = ((*short[0], form), (*short[1], whereclause[0].right))
+        self._go_on(narrowed, form, whereclause[0].right)
         return narrowed
 
     def order_by(self, *clauses: Any) -> Self:
@@ -68,22 +68,27 @@ class Select(sa.Select[*Ts]):
             return super().order_by(*clauses)
         ordered = self._generate()
         ordered._order_by_clauses = (*self._order_by_clauses, *clauses)
-        ordered._short = ((*short[0], ("order by", *forms)), short[1])
+        self._go_on(ordered, ("order by", *forms))
         return ordered
 
     def limit(self, limit: Any) -> Self:
         """Give at most so many rows."""
-        return self._bound("limit", super().limit(limit), limit)
+        limited = super().limit(limit)
+        if self._limit_clause is None and type(limit) is int:
+            self._go_on(limited, "limit", limited._limit_clause)
+        return limited
 
     def offset(self, offset: Any) -> Self:
         """Leave out so many rows at the beginning."""
-        return self._bound("offset", super().offset(offset), offset)
+        left_out = super().offset(offset)
+        if self._offset_clause is None and type(offset) is int:
+            self._go_on(left_out, "offset", left_out._offset_clause)
+        return left_out
 
-    def _bound(self, name: str, twin: Self, value: Any) -> Self:
-        if self._short is not None and type(value) is int and name not in self._short[0]:
-            bound = twin._limit_clause if name == "limit" else twin._offset_clause
-            twin._short = ((*self._short[0], name), (*self._short[1], bound))
-        return twin
+    def _go_on(self, twin: Self, form: Any, *bound: Any) -> None:
+        """Continue the short key, if there is one, by what a method has added."""
+        if self._short is not None:
+            twin._short = ((*self._short[0], form), (*self._short[1], *bound))
 
     def options(self, *options: Any) -> Self:
         """Say how relations and columns are loaded: ``selectinload(User.posts)`` and its kin."""
@@ -93,7 +98,7 @@ class Select(sa.Select[*Ts]):
             return super().options(*options)
         told = self._generate()
         told._with_options = (*self._with_options, *options)
-        told._short = ((*short[0], *forms), short[1])
+        self._go_on(told, ("options", *forms))
         return told
 
     def _generate(self) -> Self:

@@ -322,7 +322,9 @@ def _general_join(relation: Relation, source: Any, target: Mapper, columns: list
 
 def load_column(core: Asking, mapper: Mapper, instances: Sequence[Any], name: str) -> Operation[None]:
     """Load an attribute that was left out, for all who lack it, with what was left out beside it."""
-    yield from load_columns(core, mapper, instances, _missing_together(mapper, instances, name))
+    wanting = [i for i in instances if name not in i.__dict__ and RAW + name not in i.__dict__]
+    if wanting:
+        yield from load_columns(core, mapper, wanting, _missing_together(mapper, wanting, name))
 
 
 def _complete(

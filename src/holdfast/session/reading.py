@@ -113,8 +113,7 @@ class Reading(Asking):
             members.append(instance)
         relation = mapper.relations.get(name)
         if relation is None:
-            wanting = [m for m in members if name not in m.__dict__ and RAW + name not in m.__dict__]
-            yield from loading.load_column(self, mapper, wanting, name)
+            yield from loading.load_column(self, mapper, members, name)
             if name not in instance.__dict__ and RAW + name not in instance.__dict__:
                 raise loading.row_gone(mapper)
             return
@@ -161,9 +160,7 @@ class Reading(Asking):
             raise InvalidRequestError(
                 f"{attribute} is no attribute of {mapper.name}", mend=f"Name an attribute of {mapper.name}."
             )
-        wanting = [i for i in instances if name not in i.__dict__ and RAW + name not in i.__dict__]
-        if wanting:
-            yield from loading.load_column(self, mapper, wanting, name)
+        yield from loading.load_column(self, mapper, instances, name)
 
     def refresh(self, instance: Any, names: Iterable[str] | None = None, lock: Any = None) -> Operation[None]:
         """Read the object's row again; changes that were not flushed are lost."""
