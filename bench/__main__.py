@@ -30,6 +30,10 @@ def main() -> int:
         from bench import collector
 
         return collector.main(sys.argv[2:])
+    if sys.argv[1:2] == ["hops"]:
+        from bench import hops
+
+        return hops.main(sys.argv[2:])
     options = _read_arguments()
     url = os.environ.get(URL)
     if options.server == "postgresql" and not url:

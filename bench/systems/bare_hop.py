@@ -22,14 +22,20 @@ class BareHop(Rows):
     async def open(self, place: Place) -> None:
         self._inner = BareSqlite()
         self._inner.open(place)
+        self.start()
+
+    def start(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._work: SimpleQueue[Any] = SimpleQueue()
         self._thread = threading.Thread(target=self._serve, daemon=True)
         self._thread.start()
 
     async def close(self) -> None:
-        self._work.put(None)
+        self.stop()
         self._inner.close()
+
+    def stop(self) -> None:
+        self._work.put(None)
 
     def _serve(self) -> None:
         while (job := self._work.get()) is not None:
@@ -39,31 +45,31 @@ class BareHop(Rows):
             except Exception as error:
                 self._loop.call_soon_threadsafe(answer.set_exception, error)
 
-    def _hop(self, function: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:
+    def cross(self, function: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:
         answer = self._loop.create_future()
         self._work.put((function, args, answer))
         return answer
 
     async def get(self, key: int) -> Any:
-        return await self._hop(self._inner.get, key)
+        return await self.cross(self._inner.get, key)
 
     async def by_column(self, email: str) -> Any:
-        return await self._hop(self._inner.by_column, email)
+        return await self.cross(self._inner.by_column, email)
 
     async def rows(self) -> Any:
-        return await self._hop(self._inner.rows)
+        return await self.cross(self._inner.rows)
 
     async def graph_planned(self) -> Any:
-        return await self._hop(self._inner.graph_planned)
+        return await self.cross(self._inner.graph_planned)
 
     graph_touched = graph_planned
 
     async def insert(self, people: list[tuple[Any, ...]]) -> list[int]:
-        keys: list[int] = await self._hop(self._inner.insert, people)
+        keys: list[int] = await self.cross(self._inner.insert, people)
         return keys
 
     async def load_members(self) -> Any:
-        return await self._hop(self._inner.load_members)
+        return await self.cross(self._inner.load_members)
 
     async def update(self, turn: int, members: Any) -> None:
-        await self._hop(self._inner.update, turn, members)
+        await self.cross(self._inner.update, turn, members)

@@ -23,7 +23,7 @@ from holdfast.errors import (
 )
 from holdfast.observe import Observers, StatementEnded, StatementFailed, StatementStarted
 from holdfast.pool import AsyncPool, BlockingPool, PoolSettings
-from holdfast.runner import AsyncRunner, AsyncThreadRunner, SyncRunner, replay
+from holdfast.runner import AsyncRunner, AsyncThreadRunner, SyncRunner, Teller, replay
 from holdfast.steps import Command, Fetch, Operation, command, execute, fetch
 
 
@@ -199,7 +199,7 @@ def test_a_typed_error_is_thrown_in_and_nothing_is_chained() -> None:
 
 @pytest.mark.parametrize("echo", [False, True])
 def test_a_printed_traceback_shows_nothing_of_the_driver(echo: bool) -> None:
-    runner, _ = sync_runner(echo=echo)
+    runner, _ = sync_runner(teller=Teller(Observers(), echo))
 
     with pytest.raises(WrongType) as caught:
         runner(fail())
@@ -236,7 +236,7 @@ def test_observers_hear_of_every_statement() -> None:
     observers = Observers()
     heard: list[Any] = []
     remove = observers.add(heard.append)
-    runner, _ = sync_runner(observers=observers)
+    runner, _ = sync_runner(teller=Teller(observers, echo=False))
 
     runner(read())
     runner(recover())
@@ -346,11 +346,10 @@ async def test_a_commit_is_not_sent_over_a_wire_that_is_cut(
     observers = Observers()
     if observed:
         observers.add(lambda _event: None)
+    teller = Teller(observers, echo=False)
     port = Port() if blocking else AsyncPort()
     runner: Any = (
-        SyncRunner(Pool(port), translate, observers)
-        if blocking
-        else AsyncRunner(APool(port), translate, observers)
+        SyncRunner(Pool(port), translate, teller) if blocking else AsyncRunner(APool(port), translate, teller)
     )
 
     async def run(work: Operation[Any]) -> Any:

@@ -17,7 +17,7 @@ from holdfast.errors import InvalidRequestError
 from holdfast.observe import Observers
 from holdfast.plan import Backend, PlanCache, plain_arrays
 from holdfast.pool import AsyncPool, BlockingPool, PoolSettings, listening
-from holdfast.runner import AsyncRunner, AsyncThreadRunner, SyncRunner
+from holdfast.runner import AsyncRunner, AsyncThreadRunner, SyncRunner, Teller
 
 T = TypeVar("T")
 
@@ -39,7 +39,6 @@ class Opened:
     ) -> None:
         driver = open_driver(url, asynchronous=on_loop, options=options, pooler=pooler)
         self.driver = driver
-        self.echo = echo
         self.observers = Observers()
         self.warns = sys.flags.dev_mode if warn_side_effects is None else warn_side_effects
         encoder = getattr(driver, "array_encoder", None) or plain_arrays(driver.dialect)
@@ -57,10 +56,11 @@ class Opened:
             self.sleep = time.sleep
             self.find_owner = threading.get_ident
         self._translate = listening(self.pool, driver.translate)
+        self._teller = Teller(self.observers, echo)
 
     def runner(self) -> Any:
         """A runner for one session."""
-        return self._runner(self.pool, self._translate, self.observers, echo=self.echo)
+        return self._runner(self.pool, self._translate, self._teller)
 
 
 def lose(runner: Any) -> str:

@@ -93,8 +93,8 @@ class AsyncPool:
         return member.connection
 
     def put(self, connection: Any) -> bool:
-        """Take a clean connection back, if that is all there is to do; else False, and it is for `release`."""
-        if self.meter is not None or connection.in_transaction or not connection.usable:
+        """Take back what is in no transaction, if that is all there is to do; else False, and it is for `release`."""
+        if self.meter is not None or not connection.usable:
             return False
         return self._state.kept(connection, self._now())
 

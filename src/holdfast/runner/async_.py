@@ -11,9 +11,8 @@ from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 from holdfast.errors import ConnectionLost
-from holdfast.observe import Observers
 from holdfast.runner import outcome
-from holdfast.runner.drive import Teller, end, to_throw
+from holdfast.runner.drive import SILENT, Teller, end, to_throw
 from holdfast.runner.patience import Patience
 from holdfast.runner.protocol import AsyncLender, Translate
 from holdfast.steps import THROWN_AWAY, Command, Operation, Step
@@ -26,17 +25,10 @@ class AsyncRunner:
 
     __slots__ = ("_cut", "_patience", "_pool", "_teller", "_translate", "connection")
 
-    def __init__(
-        self,
-        pool: AsyncLender,
-        translate: Translate,
-        observers: Observers | None = None,
-        *,
-        echo: bool | str = False,
-    ) -> None:
+    def __init__(self, pool: AsyncLender, translate: Translate, teller: Teller = SILENT) -> None:
         self._pool = pool
         self._translate = translate
-        self._teller = Teller(observers if observers is not None else Observers(), echo)
+        self._teller = teller
         self._patience = Patience()
         self.connection: Any = None
         self._cut = False  # a statement was cancelled half-way and none has succeeded since

@@ -65,7 +65,7 @@ def end(operation: Operation[Any]) -> None:
 
 
 class Teller:
-    """Tells observers and the log what is done; without both it is not in the way."""
+    """Tells observers and the log what is done, for all sessions of a database; without both it is not in the way."""
 
     __slots__ = ("echo", "observers")
 
@@ -106,6 +106,9 @@ class Teller:
             raise failure
         self.ended(step, answer, start)
         return answer
+
+
+SILENT = Teller(Observers(), echo=False)
 
 
 def _rowcount(answer: Any) -> int:

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from typing import Any, TypeVar
 
-from holdfast.observe import Observers
 from holdfast.runner import outcome
-from holdfast.runner.drive import Teller, drive, end
+from holdfast.runner.drive import SILENT, Teller, drive, end
 from holdfast.runner.interrupt import Shield
 from holdfast.runner.protocol import Lender, Translate
 from holdfast.steps import THROWN_AWAY, Command, Operation, Step
@@ -23,17 +22,10 @@ class SyncRunner:
 
     __slots__ = ("_pool", "_shield", "_teller", "_translate", "connection")
 
-    def __init__(
-        self,
-        pool: Lender,
-        translate: Translate,
-        observers: Observers | None = None,
-        *,
-        echo: bool | str = False,
-    ) -> None:
+    def __init__(self, pool: Lender, translate: Translate, teller: Teller = SILENT) -> None:
         self._pool = pool
         self._translate = translate
-        self._teller = Teller(observers if observers is not None else Observers(), echo)
+        self._teller = teller
         self._shield: Shield | None = None
         self.connection: Any = None
 

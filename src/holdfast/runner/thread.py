@@ -13,10 +13,11 @@ from queue import SimpleQueue
 from threading import Thread
 from typing import Any, TypeVar
 
-from holdfast.observe import Observers
 from holdfast.runner import outcome
-from holdfast.runner.drive import Teller, drive
+from holdfast.runner.drive import SILENT, Teller
+from holdfast.runner.job import Call, Drive, Job
 from holdfast.runner.protocol import AsyncLender, Translate
+from holdfast.runner.returns import Returns, work_off
 from holdfast.steps import THROWN_AWAY, Command, Operation, Step
 
 T = TypeVar("T")
@@ -26,11 +27,13 @@ INTERRUPT_SECONDS = 0.02
 class Worker:
     """A blocking connection and its thread."""
 
-    __slots__ = ("_jobs", "_thread", "connection")
+    __slots__ = ("_jobs", "_thread", "connection", "loop")
 
     def __init__(self) -> None:
+        self.loop = asyncio.get_running_loop()
         self._jobs: SimpleQueue[Job | None] = SimpleQueue()
-        self._thread = Thread(target=_work, args=(self._jobs,), name="holdfast-worker", daemon=True)
+        work = (self._jobs, Returns(self.loop))
+        self._thread = Thread(target=work_off, args=work, name="holdfast-worker", daemon=True)
         self.connection: Any = None
 
     def __repr__(self) -> str:
@@ -62,18 +65,17 @@ class Worker:
 
     async def call(self, work: Callable[[], T], *, cleaning: bool = False) -> T:
         """Run a function on the thread; a cancellation waits for its end, and interrupts what cleans nothing."""
-        loop = asyncio.get_running_loop()
-        job = Call(work, loop, loop.create_future())
+        job = Call(work, self.loop)
         job.cleaning = cleaning
         self.begin(job)
         try:
-            return await job.future  # type: ignore[no-any-return]
+            return await job  # type: ignore[no-any-return]
         except asyncio.CancelledError:
             await self.stop(job)
             raise
 
     def begin(self, job: Job) -> None:
-        """Put a job into the thread's queue; whoever does waits for its future, and stops it when cancelled."""
+        """Put a job into the thread's queue; whoever does awaits it, and stops it when cancelled."""
         self._jobs.put(job)
 
     async def stop(self, job: Job) -> None:
@@ -86,9 +88,8 @@ class Worker:
         while not job.ended:
             if self.connection is not None and not job.cleaning:
                 self.connection.cancel()
-            job.future = job.loop.create_future()
             with suppress(asyncio.CancelledError):
-                await asyncio.wait({job.future}, timeout=INTERRUPT_SECONDS)
+                await asyncio.wait({job.coming_back()}, timeout=INTERRUPT_SECONDS)
 
     async def ping(self, timeout_seconds: float | None = None) -> None:
         await self.call(self.connection.ping)
@@ -113,111 +114,8 @@ class Worker:
         """Let the thread close the connection when it can; nobody waits."""
         if self.connection is not None:
             self.connection.cancel()
-            self._jobs.put(Call(self.connection.close, None, None))
+            self._jobs.put(Call(self.connection.close, None))
         self._jobs.put(None)
-
-
-class Job:
-    """Work on its way through a thread, and the future that waits for it."""
-
-    __slots__ = ("cancelled", "cleaning", "ended", "error", "future", "loop", "spoiled", "value")
-
-    def __init__(self, loop: Any, future: Any) -> None:
-        self.loop = loop
-        self.future = future
-        self.cancelled = False
-        self.cleaning = False
-        self.ended = False
-        self.spoiled = False  # a clean-up failed
-        self.value: Any = None
-        self.error: BaseException | None = None
-
-    def work(self) -> Any:
-        """What the thread does."""
-        raise NotImplementedError
-
-    def deliver(self) -> None:
-        """Hand the end to whoever waits; runs on the loop."""
-        self.ended = True
-        future = self.future
-        if future.done():
-            return
-        if self.cancelled or self.error is None:
-            future.set_result(self.value)
-        else:
-            future.set_exception(self.error)
-
-
-class Call(Job):
-    """One function."""
-
-    __slots__ = ("_function",)
-
-    def __init__(self, function: Callable[[], Any], loop: Any, future: Any) -> None:
-        super().__init__(loop, future)
-        self._function = function
-
-    def work(self) -> Any:
-        return self._function()
-
-
-class Drive(Job):
-    """An operation from its first step on; a cancellation ends it at the next, a clean-up excepted."""
-
-    __slots__ = ("_connection", "_operation", "_step", "_tell", "_translate")
-
-    def __init__(
-        self, operation: Operation[Any], step: Step, connection: Any, translate: Translate, tell: Any
-    ) -> None:
-        loop = asyncio.get_running_loop()
-        super().__init__(loop, loop.create_future())
-        self._operation = operation
-        self._step = step
-        self._connection = connection
-        self._translate = translate
-        self._tell = tell
-
-    def work(self) -> Any:
-        return drive(self._operation, self._step, self._translate, self._perform)
-
-    def _perform(self, step: Step) -> Any:
-        if type(step) is Command:
-            return self._perform_command(step)
-        if self.cancelled:
-            raise asyncio.CancelledError
-        self.cleaning = False
-        return self._carry_out(step)
-
-    def _perform_command(self, step: Command) -> Any:
-        if self.cancelled and not step.cleanup:
-            raise asyncio.CancelledError
-        self.cleaning = step.is_kept
-        if step.finish:
-            refused = outcome.refusal(self._connection, step)
-            if refused is not None:
-                raise refused
-        try:
-            return self._carry_out(step)
-        except Exception:
-            self.spoiled = step.cleanup
-            raise
-
-    def _carry_out(self, step: Step) -> Any:
-        if self._tell is None:
-            return step.perform(self._connection)
-        return self._tell(step, self._connection, self._translate)
-
-
-def _work(jobs: SimpleQueue[Job | None]) -> None:
-    while (job := jobs.get()) is not None:
-        try:
-            job.value = job.work()
-        except BaseException as error:
-            job.error = error
-        if job.loop is not None:
-            with suppress(RuntimeError):  # the loop was closed; nobody waits
-                job.loop.call_soon_threadsafe(job.deliver)
-        del job
 
 
 class AsyncThreadRunner:
@@ -225,17 +123,10 @@ class AsyncThreadRunner:
 
     __slots__ = ("_pool", "_teller", "_translate", "connection")
 
-    def __init__(
-        self,
-        pool: AsyncLender,
-        translate: Translate,
-        observers: Observers | None = None,
-        *,
-        echo: bool | str = False,
-    ) -> None:
+    def __init__(self, pool: AsyncLender, translate: Translate, teller: Teller = SILENT) -> None:
         self._pool = pool
         self._translate = translate
-        self._teller = Teller(observers if observers is not None else Observers(), echo)
+        self._teller = teller
         self.connection: Worker | None = None
 
     def __repr__(self) -> str:
@@ -255,10 +146,10 @@ class AsyncThreadRunner:
             return done.value  # type: ignore[no-any-return]
         worker = self.connection
         tell = self._teller.tell if self._teller.active else None
-        job = Drive(operation, step, worker.connection, self._translate, tell)
+        job = Drive(operation, step, worker.connection, self._translate, tell, worker.loop)
         worker.begin(job)
         try:
-            return await job.future  # type: ignore[no-any-return]
+            return await job  # type: ignore[no-any-return]
         except BaseException as error:
             if isinstance(error, asyncio.CancelledError):
                 await worker.stop(job)
