@@ -81,8 +81,8 @@ class AsyncpgConnection:
     def usable(self) -> bool:
         return not self._raw.is_closed()
 
-    async def fetch(self, sql: str, params: Sequence[Any], binary: bool) -> Sequence[Sequence[Any]]:
-        return await self._fetch(sql, *params)  # type: ignore[no-any-return]
+    def fetch(self, sql: str, params: Sequence[Any], binary: bool) -> Awaitable[Sequence[Sequence[Any]]]:
+        return self._fetch(sql, *params)  # type: ignore[no-any-return] # no coroutine around asyncpg's
 
     async def execute(self, sql: str, params: Sequence[Any]) -> int:
         return _count(await self._raw.execute(sql, *params))
@@ -133,8 +133,8 @@ class AsyncpgSharedConnection(AsyncpgConnection):
 
     __slots__ = ()
 
-    async def fetch(self, sql: str, params: Sequence[Any], binary: bool) -> Sequence[Sequence[Any]]:
-        return await self._whole(super().fetch(sql, params, binary))
+    def fetch(self, sql: str, params: Sequence[Any], binary: bool) -> Awaitable[Sequence[Sequence[Any]]]:
+        return self._whole(super().fetch(sql, params, binary))
 
     async def execute(self, sql: str, params: Sequence[Any]) -> int:
         return await self._whole(super().execute(sql, params))

@@ -24,11 +24,14 @@ PLAIN = frozenset({int, str, float, bytes, uuid.UUID, decimal.Decimal, dt.dateti
 """Types whose values are compared as parameters; None and booleans mean ``IS``."""
 
 _new = object.__new__
-_label = _anonymous_label.safe_construct_with_key
+_new_text = str.__new__
 
 
 class Form:
-    """A comparison made by Core, to be copied."""
+    """A comparison made by Core, to be copied.
+
+    ``label`` is the anonymous name of its parameter, after the number that makes it unlike any other.
+    """
 
     __slots__ = ("bind", "column_hash", "expression", "label", "left", "type")
 
@@ -36,7 +39,7 @@ class Form:
         bind: Any = expression.right
         self.expression = {**expression.__dict__, FORM: self}
         self.bind = dict(bind.__dict__)
-        self.label = bind._orig_key
+        self.label = _anonymous_label.safe_construct_with_key(0, bind._orig_key, sanitize_key=True)[1][1:]
         self.left = expression.left
         self.type = bind.type
         self.column_hash = hash(expression.left)
@@ -46,8 +49,9 @@ class Form:
         bind: Any = _new(BindParameter)
         held = bind.__dict__
         held.update(self.bind)
-        held["key"], held["_anon_map_key"] = key, _ = _label(id(bind), self.label, sanitize_key=True)
-        held["_identifying_key"] = key
+        held["_anon_map_key"] = name = f"{id(bind)}{self.label}"
+        held["key"] = held["_identifying_key"] = key = _new_text(_anonymous_label, f"%({name})s")
+        key.quote = None
         held["value"] = value
         expression: Any = _new(BinaryExpression)
         held = expression.__dict__

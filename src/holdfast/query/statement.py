@@ -55,10 +55,7 @@ class Select(sa.Select[*Ts]):
         short = self._short
         if short is None or len(whereclause) != 1 or (form := form_of(whereclause[0])) is None:
             return super().where(*whereclause)
-        narrowed = self._generate()
-        narrowed._where_criteria = (*self._where_criteria, whereclause[0])
-        self._go_on(narrowed, form, whereclause[0].right)
-        return narrowed
+        return self._with("_where_criteria", whereclause, form, whereclause[0].right)
 
     def order_by(self, *clauses: Any) -> Self:
         """Order the rows; a further call orders those that are alike so far."""
@@ -66,10 +63,7 @@ class Select(sa.Select[*Ts]):
         forms = [] if short is None else [order_form_of(clause) for clause in clauses]
         if short is None or not forms or None in forms:
             return super().order_by(*clauses)
-        ordered = self._generate()
-        ordered._order_by_clauses = (*self._order_by_clauses, *clauses)
-        self._go_on(ordered, ("order by", *forms))
-        return ordered
+        return self._with("_order_by_clauses", clauses, ("order by", *forms))
 
     def limit(self, limit: Any) -> Self:
         """Give at most so many rows."""
@@ -85,6 +79,18 @@ class Select(sa.Select[*Ts]):
             self._go_on(left_out, "offset", left_out._offset_clause)
         return left_out
 
+    def _with(self, part: str, more: tuple[Any, ...], form: Any, *bound: Any) -> Self:
+        """A copy, as Core makes it, with more in one part and the short key continued."""
+        forms, values = self._short or ((), ())
+        twin = object.__new__(type(self))
+        held = twin.__dict__
+        held.update(self.__dict__)
+        for name in self._memoized_keys:
+            held.pop(name, None)
+        held[part] = getattr(self, part) + more
+        held["_short"] = ((*forms, form), (*values, *bound))
+        return twin
+
     def _go_on(self, twin: Self, form: Any, *bound: Any) -> None:
         """Continue the short key, if there is one, by what a method has added."""
         if self._short is not None:
@@ -96,10 +102,7 @@ class Select(sa.Select[*Ts]):
         forms = [] if short is None else [option_form_of(option) for option in options]
         if short is None or None in forms:
             return super().options(*options)
-        told = self._generate()
-        told._with_options = (*self._with_options, *options)
-        self._go_on(told, ("options", *forms))
-        return told
+        return self._with("_with_options", options, ("options", *forms))
 
     def _generate(self) -> Self:
         """Every other method makes another form of statement."""

@@ -7,7 +7,7 @@ finished in spite of cancellation, within a deadline, and the cancellation is de
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Coroutine
 from typing import Any, TypeVar
 
 from holdfast.errors import ConnectionLost
@@ -29,7 +29,7 @@ class AsyncRunner:
         self._pool = pool
         self._translate = translate
         self._teller = teller
-        self._patience = Patience()
+        self._patience: Patience | None = None
         self.connection: Any = None
         self._cut = False  # a statement was cancelled half-way and none has succeeded since
 
@@ -38,14 +38,25 @@ class AsyncRunner:
 
     async def __call__(self, operation: Operation[T]) -> T:
         """Carry out an operation; answers what it returns, raises what it raises."""
+        send = operation.send  # all in one body: a coroutine within it would cost a statement 1 µs
         try:
-            step = operation.send(None)
+            step = send(None)
         except StopIteration as done:
             return done.value  # type: ignore[no-any-return]
         try:
             if self.connection is None and not (type(step) is Command and step.is_kept):
                 self.connection = self._pool.take()
-            return await self._drive(operation, step)
+            while True:
+                failure: BaseException | None = None
+                answer: Any = None
+                try:
+                    answer = await self._perform(step)
+                except BaseException as error:
+                    failure = self._to_throw(error, step)
+                try:
+                    step = send(answer) if failure is None else operation.throw(failure)
+                except StopIteration as done:
+                    return done.value  # type: ignore[no-any-return]
         except GeneratorExit:  # the coroutine is closed unfinished, and may not await any more
             self._abandon()
             raise
@@ -62,15 +73,15 @@ class AsyncRunner:
                 self.connection = None
                 if not self._pool.put(connection):
                     await self._pool.release(connection, discard=not connection.usable)
-            if self._patience.owes:
-                self._patience.pay()
+            if self._patience is not None:
+                self._pay()
 
     async def close(self) -> None:
         """Roll back what is open and give the connection back."""
         if self.connection is None:
             return
         await self._settle(ping=False)
-        self._patience.pay()
+        self._pay()
 
     async def discard(self) -> None:
         """Throw the connection away, and with it what is open."""
@@ -78,28 +89,18 @@ class AsyncRunner:
         if connection is not None:
             await self._pool.release(connection, discard=True)
 
-    async def _drive(self, operation: Operation[T], step: Step) -> T:
-        send = operation.send
-        perform = self._tell if self._teller.active else None
-        while True:
-            failure: BaseException | None = None
-            answer: Any = None
-            try:
-                connection = self.connection
-                if connection is None or (type(step) is Command and step.is_kept):
-                    answer = await self._perform_apart(step)
-                elif perform is None:
-                    answer = await step.perform(connection)
-                else:
-                    answer = await perform(step)
-            except BaseException as error:
-                failure = to_throw(error, step, self._translate)
-                if isinstance(failure, ConnectionLost) or not isinstance(failure, Exception):
-                    self._cut = True  # asyncpg learns of its end later than we do
-            try:
-                step = send(answer) if failure is None else operation.throw(failure)
-            except StopIteration as done:
-                return done.value  # type: ignore[no-any-return]
+    def _perform(self, step: Step) -> Awaitable[Any]:
+        """Begin a step; answers what to await."""
+        connection = self.connection
+        if connection is None or (type(step) is Command and step.is_kept):
+            return self._perform_apart(step)
+        return self._tell(step) if self._teller.active else step.perform(connection)
+
+    def _to_throw(self, error: BaseException, step: Step) -> BaseException:
+        failure = to_throw(error, step, self._translate)
+        if isinstance(failure, ConnectionLost) or not isinstance(failure, Exception):
+            self._cut = True  # asyncpg learns of its end later than we do
+        return failure
 
     async def _perform_apart(self, step: Step) -> Any:
         """Carry out a step without a connection yet, a clean-up, or a COMMIT."""
@@ -115,11 +116,7 @@ class AsyncRunner:
         if self.connection is None:
             return THROWN_AWAY  # nothing is open, so there is nothing to clean
         task = asyncio.ensure_future(self._tell(step))
-        if (
-            not await self._patience.wait_for(task)
-            or task.cancelled()
-            or outcome.gave_no_answer(task.exception())
-        ):
+        if not await self._wait_for(task) or task.cancelled() or outcome.gave_no_answer(task.exception()):
             self._abandon()
             return THROWN_AWAY
         if task.exception() is not None:
@@ -132,7 +129,7 @@ class AsyncRunner:
         if (refused := outcome.refusal(self.connection, step)) is not None:
             raise refused
         task = asyncio.ensure_future(self._tell(step))
-        if not await self._patience.wait_for(task, once_cancelled=True) or task.cancelled():
+        if not await self._wait_for(task, once_cancelled=True) or task.cancelled():
             self._abandon()
             raise outcome.given_up(step)
         if (contradicted := outcome.contradiction(task.result(), step)) is not None:
@@ -178,8 +175,18 @@ class AsyncRunner:
         if connection is not None:
             self._pool.abandon(connection)
 
+    def _wait_for(self, task: asyncio.Future[Any], *, once_cancelled: bool = False) -> Awaitable[bool]:
+        if self._patience is None:
+            self._patience = Patience()
+        return self._patience.wait_for(task, once_cancelled=once_cancelled)
+
+    def _pay(self) -> None:
+        """Raise the cancellation that was put off, if there was one."""
+        if self._patience is not None:
+            self._patience.pay()
+
     async def _finish(self, work: Coroutine[Any, Any, Any]) -> tuple[bool, bool]:
         """Wait for a clean-up whatever cancels us; tell whether it went well, and whether in time."""
         task = asyncio.ensure_future(work)
-        in_time = await self._patience.wait_for(task)
+        in_time = await self._wait_for(task)
         return in_time and not task.cancelled() and task.exception() is None, in_time

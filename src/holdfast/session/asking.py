@@ -60,6 +60,8 @@ class Asking(Transactions):
         sql, values = plan.bind(bound, params)
         if plan.kind == "rows":
             rows = yield Fetch(sql, values, plan.binary)  # not `fetch`: a generator less on the hottest path
+            if plan.loads is False and not plan.writes:
+                return rows_result(plan, hydrate(plan, rows, self, _asks_refresh(statement, options)))
             return (yield from self._rows(plan, statement, rows, options))
         if plan.kind == "count":
             count = yield from execute(sql, values)
