@@ -50,10 +50,14 @@ value_at(PyObject *row, Py_ssize_t place)
         }
         return Py_NewRef(PyTuple_GET_ITEM(row, place));
     }
+    /* asyncpg's records: what PySequence_GetItem does, without its questions. */
+    PySequenceMethods *methods = Py_TYPE(row)->tp_as_sequence;
+    if (methods != NULL && methods->sq_item != NULL && place >= 0)
+        return methods->sq_item(row, place);
     return PySequence_GetItem(row, place);
 }
 
-static PyObject *
+static inline PyObject *
 processed_value_at(PyObject *row, Py_ssize_t place, PyObject *processors)
 {
     PyObject *value = value_at(row, place);

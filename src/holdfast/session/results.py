@@ -43,8 +43,6 @@ class Scalars(_OwnErrors, ScalarResult[Any]):  # pyright: ignore[reportGeneralTy
     What nearly every program asks for is taken from the list at once, which costs half; the rest is SQLAlchemy's.
     """
 
-    _real_result: RowsResult
-
     def all(self) -> Sequence[Any]:
         """Give all that are left, in a list."""
         return super().all() if (left := self._take(hard=False)) is None else left
@@ -84,7 +82,8 @@ class Scalars(_OwnErrors, ScalarResult[Any]):  # pyright: ignore[reportGeneralTy
         """Take what is left; None where that is not what is asked for: another column, or only different ones."""
         if self._post_creational_filter is not None or self._unique_filter_state is not None:
             return None
-        return self._real_result.take(hard=hard)
+        rows: Any = self._real_result
+        return rows.take(hard=hard)  # type: ignore[no-any-return]
 
 
 class Mappings(_OwnErrors, MappingResult):  # type: ignore[misc]
@@ -105,8 +104,8 @@ class RowsResult(_OwnErrors, IteratorResult[Any]):
             return None
         left = list(self.iterator)
         self.iterator = _NOTHING_LEFT
-        self._soft_closed = True
-        self._hard_closed = hard
+        self._soft_closed = True  # pyright: ignore[reportAttributeAccessIssue]
+        self._hard_closed = hard  # pyright: ignore[reportAttributeAccessIssue]
         return left
 
     def scalars(self, index: Any = 0) -> Any:
