@@ -93,7 +93,15 @@ class Wire:
 
     def _arm(self, plan: Plan | None) -> None:
         self.count, self._plan, self._silent = Count(), plan, False
+        self._forget_ended()
         self._break_if_due()
+
+    def _forget_ended(self) -> None:
+        """Close what an earlier break has left half open, for thousands of breaks would leave as many sockets."""
+        for link in self._links:
+            if link.ended:
+                link.close()
+        self._links = [link for link in self._links if not link.ended]
 
     def _order(self, act: Callable[[], None]) -> None:
         """Let the proxy's thread do it, and wait until it is done."""
@@ -154,6 +162,7 @@ class _Link:
     def __init__(self, client: socket.socket, server: socket.socket) -> None:
         self.client, self.server = self.ends = client, server
         self.open = True
+        self.ended = False
         for end in self.ends:
             end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
@@ -165,6 +174,7 @@ class _Link:
         self.open = False
         if how == VANISH:
             return  # both ends stay as they are, and nobody reads them
+        self.ended = True
         self.server.close()
         if how == CLOSE:
             self.client.shutdown(socket.SHUT_WR)  # a socket with unread bytes would reset if it were closed
@@ -174,5 +184,6 @@ class _Link:
 
     def close(self) -> None:
         self.open = False
+        self.ended = True
         for end in self.ends:
             end.close()

@@ -301,14 +301,16 @@ class AsyncSession:
 
     async def _run(self, operation: Operation[T]) -> T:
         core = self._core
-        core.enter()
+        if core.closed or core.busy:
+            core.refuse()
+        core.busy = True  # no call from here into the block: Ctrl-C may strike after one
         try:
             return await self._runner(operation)  # type: ignore[no-any-return]
         except BaseException as error:
             core.operation_failed(error, let_go=self._runner.connection is None)
             raise
         finally:
-            core.leave()
+            core.busy = False
             if core.leaving:  # its block ended while this was under way
                 await self.close()
 

@@ -284,14 +284,16 @@ class Session:
 
     def _run(self, operation: Operation[T]) -> T:
         core = self._core
-        core.enter()
+        if core.closed or core.busy:
+            core.refuse()
+        core.busy = True  # no call from here into the block: Ctrl-C may strike after one
         try:
             return self._runner(operation)  # type: ignore[no-any-return]
         except BaseException as error:
             core.operation_failed(error, let_go=self._runner.connection is None)
             raise
         finally:
-            core.leave()
+            core.busy = False
             if core.leaving:  # its block ended while this was under way
                 self.close()
 

@@ -20,10 +20,12 @@ from holdfast.pool.advice import PoolAdvice, advise, questions
 from holdfast.pool.callsite import find_site
 from holdfast.pool.health import ASK_READ_ONLY, PING_SECONDS, Health, is_read_only
 from holdfast.pool.settings import DEFAULT, PoolSettings, settle
-from holdfast.pool.shared import forget, new_state, start_over_after_fork, timed_out
+from holdfast.pool.shared import forget, new_state, start_over_after_fork, timed_out, unheld
 from holdfast.pool.state import KEEP, RECENT, Discard, Lend, Member, Open, Refuse, Wait
 from holdfast.pool.statistics import Holder, Meter, PoolStats, collect, holders_of
 
+GIVER_SECONDS = 5.0
+"""How long a waiter that has left the queue waits for who took it out."""
 _Given = Lend | Open | Refuse | None
 
 
@@ -36,6 +38,9 @@ class _Waiter:
         self.lock = Lock()
         self.lock.acquire()
         self.given: _Given = None
+
+    def is_served(self) -> bool:
+        return self.given is not None
 
     def give(self, what: Lend | Open | Refuse) -> None:
         self.given = what
@@ -181,6 +186,8 @@ class BlockingPool:
 
     def _find(self, member: Member | None, start: float) -> Member:
         """Find a member when there is none at hand, or the one at hand is in doubt."""
+        if member is None:
+            self._orphans.extend(unheld(self._state, start))
         if self._orphans:
             self._bury()
         if member is not None and self._is_good(member):
@@ -226,10 +233,12 @@ class BlockingPool:
         """Tell whether the waiter had to leave empty-handed; else it was served at the last moment."""
         with self._lock:
             left = self._state.gave_up(waiter, timed_out=timed_out)
-        # Its giver has taken it out of the queue and is about to speak.  Not one long wait: Ctrl-C may
-        # have struck just after the lock was had.
-        while not left and waiter.given is None:
+        # Its giver has taken it out of the queue and is about to speak, unless Ctrl-C has ended it just then.  Not one
+        # long wait: Ctrl-C may have struck here, too, just after the lock was had.
+        until = self._now() + GIVER_SECONDS
+        while not left and not waiter.is_served():
             waiter.lock.acquire(timeout=0.01)
+            left = self._now() >= until and not waiter.is_served()
         return left
 
     def _give_up(self, waiter: _Waiter) -> None:

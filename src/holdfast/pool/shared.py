@@ -6,12 +6,13 @@ Rule: no waiting and no connecting here.
 from __future__ import annotations
 
 import os
+import sys
 from typing import Any, Protocol
 from weakref import WeakSet
 
 from holdfast.errors import PoolTimeout
 from holdfast.pool.settings import PoolSettings
-from holdfast.pool.state import PoolState
+from holdfast.pool.state import Member, PoolState
 from holdfast.pool.statistics import Holder, PoolStats, group_by_line
 
 LINES_TOLD = 5
@@ -60,6 +61,37 @@ def new_state(settings: PoolSettings, *, closed: bool = False) -> PoolState:
         settings.pool_max_connecting,
         closed=closed,
     )
+
+
+UNHELD_SECONDS = 1.0
+"""How long a loan must have lasted before anybody asks whether it is still held."""
+
+
+def _references(member: Member) -> int:
+    return sys.getrefcount(member.connection)
+
+
+def _references_of_books() -> int:
+    """How many references to a lent connection are the pool's own."""
+    member = Member(object(), 0.0, 0)
+    _books = {member.connection: member}
+    return _references(member)
+
+
+_OWN_REFERENCES = _references_of_books()
+
+
+def unheld(state: PoolState, now: float) -> list[Any]:
+    """Connections that are lent and that nobody has.
+
+    Ctrl-C may strike between the pool and the borrower, on the way there or back; then only the books know of the
+    connection.  Somebody who was just about to take one has had a second for it.
+    """
+    return [
+        member.connection
+        for member in list(state.lent.values())
+        if now - member.since >= UNHELD_SECONDS and _references(member) <= _OWN_REFERENCES
+    ]
 
 
 def timed_out(

@@ -144,10 +144,11 @@ class PoolState:
     def take(self, now: float) -> Member | None:
         """Lend the connection that came back last; None where none is idle."""
         if self.idle:
-            member = self.idle.pop()
+            member = self.idle[-1]
             member.since = now
             self.lent[member.connection] = member
             self.lent_count += 1
+            del self.idle[-1]
             return member
         return None
 
@@ -180,7 +181,7 @@ class PoolState:
         self, connection: Any, now: float, discard: bool = False, *, used: bool = True
     ) -> Lend | Keep | Discard:
         # Every loan ends here, so the way to the end of the body calls nothing of ours.
-        member = self.lent.pop(connection, None)
+        member = self.lent.get(connection)
         if member is None:
             return KEEP  # returned twice, or lent before a fork or on another loop
         if used:
@@ -195,6 +196,7 @@ class PoolState:
         member.since = now
         member.site = None
         self.idle.append(member)
+        del self.lent[connection]
         if (
             self.sweep_at == NEVER
             and self.max_idle > 0
@@ -223,9 +225,10 @@ class PoolState:
 
     def exchange(self, connection: Any, waiter: Any, now: float) -> Lend | Open | Wait | Refuse:
         """Give another connection for one that proved dead when it was lent; the shell closes that."""
-        if self.lent.pop(connection, None) is not None:
+        if connection in self.lent:
             self.closed_count += 1
             self.lent_count -= 1
+            del self.lent[connection]
         return self._serve(waiter, self.ahead, now)
 
     def gave_up(self, waiter: Any, *, timed_out: bool = False) -> bool:
@@ -292,6 +295,7 @@ class PoolState:
 
     def _drop(self, member: Member) -> Discard:
         self.closed_count += 1
+        del self.lent[member.connection]
         return Discard(member.connection, self._open_for_first())
 
     def _lend(self, member: Member, now: float) -> None:

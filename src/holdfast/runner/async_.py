@@ -39,6 +39,7 @@ class AsyncRunner:
     async def __call__(self, operation: Operation[T]) -> T:
         """Carry out an operation; answers what it returns, raises what it raises."""
         send = operation.send  # all in one body: a coroutine within it would cost a statement 1 µs
+        failure: BaseException | None = None
         try:
             step = send(None)
         except StopIteration as done:
@@ -47,7 +48,6 @@ class AsyncRunner:
             if self.connection is None and not (type(step) is Command and step.is_kept):
                 self.connection = self._pool.take()
             while True:
-                failure: BaseException | None = None
                 answer: Any = None
                 try:
                     answer = await self._perform(step)
@@ -57,6 +57,8 @@ class AsyncRunner:
                     step = send(answer) if failure is None else operation.throw(failure)
                 except StopIteration as done:
                     return done.value  # type: ignore[no-any-return]
+                finally:
+                    failure = None  # else it would hold this frame, which holds it, and the connection
         except GeneratorExit:  # the coroutine is closed unfinished, and may not await any more
             self._abandon()
             raise
@@ -146,7 +148,10 @@ class AsyncRunner:
             failure = to_throw(error, step, self._translate)
         if failure is not None:
             self._teller.failed(step, failure, start)
-            raise failure
+            try:
+                raise failure
+            finally:
+                failure = None  # as in `__call__`
         self._teller.ended(step, answer, start)
         return answer
 

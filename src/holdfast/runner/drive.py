@@ -35,8 +35,8 @@ def drive(
     ``perform`` carries out steps.  With a ``connection`` all but commands meet it directly, which saves a call.
     """
     send = operation.send
+    failure: BaseException | None = None
     while True:
-        failure: BaseException | None = None
         answer: Any = None
         try:
             if connection is None or type(step) is Command:
@@ -49,6 +49,8 @@ def drive(
             step = send(answer) if failure is None else operation.throw(failure)
         except StopIteration as done:
             return done.value  # type: ignore[no-any-return]
+        finally:
+            failure = None  # else it would hold this frame, which holds it, and the connection
 
 
 def to_throw(error: BaseException, step: Step, translate: Translate) -> BaseException:
@@ -103,7 +105,10 @@ class Teller:
             failure = to_throw(error, step, translate)
         if failure is not None:
             self.failed(step, failure, start)
-            raise failure
+            try:
+                raise failure
+            finally:
+                failure = None  # as in `drive`
         self.ended(step, answer, start)
         return answer
 

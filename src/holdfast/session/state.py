@@ -7,7 +7,7 @@ States of an object: no batch, *transient*; ``pending`` batch, *pending* (in ``n
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NoReturn
 from weakref import ref
 
 from holdfast.errors import (
@@ -185,17 +185,9 @@ class SessionState:
         if self.closed:
             raise SessionClosed
 
-    def enter(self) -> None:
-        """Begin an operation: one at a time."""
-        if self.closed:
-            raise SessionClosed
-        if self.busy:
-            raise SessionInUse
-        self.busy = True
-
-    def leave(self) -> None:
-        """End an operation."""
-        self.busy = False
+    def refuse(self) -> NoReturn:
+        """Refuse an operation: the session is closed, or another one is under way."""
+        raise SessionClosed if self.closed else SessionInUse
 
     # ------------------------------------------------------------ what instances and flushes tell
 
