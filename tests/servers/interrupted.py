@@ -70,9 +70,14 @@ def statement(db: Database, session: Session) -> None:
     session.execute(text(ENDLESS[db.dialect_name]))
 
 
+def say_noted(session: Session) -> None:
+    """Say when Ctrl-C has come and is put off."""
+    when(lambda: bool(getattr(session._runner._shield, "_owes", False)), "noted")
+
+
 def commit(db: Database, session: Session) -> None:
     say_begun_at(db, "COMMIT")
-    when(lambda: bool(getattr(session._runner._shield, "_owes", False)), "noted")
+    say_noted(session)
     session.commit()
 
 
@@ -90,11 +95,13 @@ def commit_with_signal_from_within(db: Database, session: Session) -> None:
 
 def rollback(db: Database, session: Session) -> None:
     say_begun_at(db, "ROLLBACK")
+    say_noted(session)
     session.rollback()
 
 
 def close(db: Database, session: Session) -> None:
     say_begun_at(db, "ROLLBACK")
+    say_noted(session)
     session.close()
 
 

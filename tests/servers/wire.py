@@ -45,7 +45,7 @@ class Count:
 
 
 class Wire:
-    """The proxy; ``url`` leads through it.  ``chunk_bytes`` is how much passes at once."""
+    """The proxy; ``url`` leads through it.  ``chunk_bytes`` is how much passes at once; ``opened`` counts connections."""
 
     def __init__(self, target: str, *, chunk_bytes: int = 65536) -> None:
         parsed = make_url(target)
@@ -59,6 +59,7 @@ class Wire:
         self._thread = Thread(target=self._serve, daemon=True)
         self.chunk_bytes = chunk_bytes
         self.count = Count()
+        self.opened = 0
         host, port = self._listener.getsockname()
         self.url = parsed.set(host=host, port=port).render_as_string(hide_password=False)
 
@@ -120,6 +121,7 @@ class Wire:
                     act()
                     done.set()
                 elif ready is self._listener:
+                    self.opened += 1
                     self._links.append(_Link(ready.accept()[0], socket.create_connection(self._server)))
                 else:
                     self._forward(ready)
