@@ -76,7 +76,8 @@ class Effect(NamedTuple):
 
 
 _told: dict[Any, Any] = {}
-"""What warnings keeps in order to say each line once, where its filter says so."""
+"""What warnings keeps in order to say each line once, where its filter says so; any change of a filter empties it, also
+that of a library's ``catch_warnings``, and then a line is said again."""
 _noted: ContextVar[list[Effect] | None] = ContextVar("holdfast_side_effects", default=None)
 
 
