@@ -102,6 +102,7 @@ def link_back(relation: Relation, target: Any, instance: Any) -> None:
         values[back.name] = instance
         if old is not None and old is not MISSING:
             _drop(relation, old, target)
+            release(back, target, old)
         return
     collection = values.get(back.name)
     if collection is None:
@@ -126,15 +127,14 @@ def _drop(relation: Relation, owner: Any, item: Any) -> None:
         held = previous_target(owner, relation)
     else:
         held = values.get(relation.name)
-    if held is None:
-        return
-    if not relation.uselist:
+    if held is not None and not relation.uselist:
         if held is item:
             note(owner, relation.name)
             values[relation.name] = None
-    elif contains(held, item):
+    elif held is not None and contains(held, item):
         note(owner, relation.name)
         held.take(item)
+    release(relation, owner, item)
 
 
 def cascade(relation: Relation, instance: Any, target: Any) -> None:
@@ -147,7 +147,7 @@ def cascade(relation: Relation, instance: Any, target: Any) -> None:
 def release(relation: Relation, instance: Any, target: Any) -> None:
     """Tell the session that an owning relation let go of a target."""
     if "delete-orphan" in relation.cascade:
-        session = session_of(instance)
+        session = session_of(instance) or session_of(target)
         if session is not None:
             session.released(relation, target)
 

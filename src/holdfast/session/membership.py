@@ -38,10 +38,10 @@ class Membership(SessionState):
             self.add(instance)
 
     def released(self, relation: Relation, instance: Any) -> None:
-        """A pending object that its owner let go is forgotten."""
+        """Its owner let an object go: a pending one is forgotten, one with a row is looked at by the flush."""
         if id(instance) not in self.new:
-            return
-        if relation.back is None or instance.__dict__.get(relation.back.name) is None:
+            self.parted[id(instance), relation] = instance
+        elif relation.back is None or instance.__dict__.get(relation.back.name) is None:
             self.expunge(instance)
 
     def add(self, instance: Any) -> None:
@@ -200,6 +200,7 @@ class Membership(SessionState):
         self.identities.clear()
         self.dirty.clear()
         self.deleted.clear()
+        self.parted.clear()
         self.read.clear()
         self._got.clear()
 

@@ -66,6 +66,7 @@ class SessionState:
         "leaving",
         "lost",
         "new",
+        "parted",
         "read",
         "scope",
         "touch",
@@ -89,6 +90,7 @@ class SessionState:
         self.new: dict[int, Any] = {}
         self.dirty: dict[int, Change] = {}
         self.deleted: dict[int, Any] = {}
+        self.parted: dict[tuple[int, Relation], Any] = {}  # let go by an owner, maybe of this very window
         self.read: dict[tuple[int, str], Any] = {}
         self.frames: list[Frame] = []
         self.epoch = 0

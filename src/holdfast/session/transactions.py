@@ -64,6 +64,7 @@ class Transactions(Membership):
     def forget_changes(self) -> None:
         self.dirty.clear()
         self.deleted.clear()
+        self.parted.clear()
 
     def flush(self) -> Operation[None]:
         """Write what changed."""
@@ -304,6 +305,7 @@ class Transactions(Membership):
     def _forget_unflushed(self) -> None:
         self.dirty.clear()
         self.deleted.clear()
+        self.parted.clear()
         for (_, name), instance in self.read.items():
             forget_copy(instance, name)
         self.read.clear()
