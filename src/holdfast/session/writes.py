@@ -65,9 +65,13 @@ class Writer:
             sql = self._sql(("insert array", *shape), lambda: self._insert_array(*shape[:3], inline))
             params = [self._encode(c, v) for c, v in zip(columns, values, strict=True)]
             return (yield from self._send(sql, params, returning))
+        if not columns and not inline and self.arrays and count > 1:
+            sql = self._sql(("insert empty", *shape), lambda: self._insert_empty(table, returning))
+            return (yield from self._send(sql, [count], returning))
         rows = self._rows(columns, values, count)
         out: list[Any] = []
         size = max(1, min(CHUNK, self.backend.capabilities.max_bound_values // max(1, len(columns))))
+        size = size if columns or inline else 1  # DEFAULT VALUES says one row
         for start in range(0, count, size):
             chunk = rows[start : start + size]
             sql = self._insert_sql(shape, len(chunk), inline)
@@ -103,6 +107,11 @@ class Writer:
             f"SELECT {', '.join(fields)} FROM unnest({arrays}) WITH ORDINALITY AS r({aliases}, place) "
             f"ORDER BY r.place{self._returning(returning)}"
         )
+
+    def _insert_empty(self, table: Table, returning: Columns) -> str:
+        """Rows of which nothing is given: a SELECT of no columns leaves them all to the server."""
+        rows = "SELECT FROM generate_series(1, $1::integer)"
+        return f"INSERT INTO {self._table(table)} {rows}{self._returning(returning)}"
 
     def _insert_values(
         self, rows: int, table: Table, columns: Columns, returning: Columns, inline: Any
