@@ -50,6 +50,10 @@ class Side:
         """Whether an object has a row, or will have one, and is not marked to be deleted."""
         return self.state(instance) in ("pending", "persistent") and instance not in self.session.deleted
 
+    def read(self, instance: Any, name: str) -> Any:
+        """Read an attribute, which may have to be loaded."""
+        return getattr(instance, name)
+
     def fetch(self, kind: str, label: str) -> Any:
         """Find by a query, which flushes first, and keep what was found."""
         model = getattr(self.models, kind)
@@ -302,13 +306,19 @@ def _copied(instance: Any) -> dict[str, Any]:
 @contextmanager
 def sqlite_sides() -> Iterator[tuple[OurSide, OrmSide]]:
     """Both sides on databases in memory."""
+    engine = sqlite_engine()
+    database = holdfast.Database("sqlite://")
+    database.create_all(HOLDFAST.Base)
+    yield from _sides(database, engine)
+
+
+def sqlite_engine() -> sa.Engine:
+    """The oracle's own database in memory, with its tables."""
     engine = sa.create_engine("sqlite://", poolclass=StaticPool)
     sa.event.listen(engine, "connect", _prepare_sqlite)
     sa.event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN"))
     SQLALCHEMY.Base.metadata.create_all(engine)
-    database = holdfast.Database("sqlite://")
-    database.create_all(HOLDFAST.Base)
-    yield from _sides(database, engine)
+    return engine
 
 
 def _prepare_sqlite(raw: Any, _: Any) -> None:

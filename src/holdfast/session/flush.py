@@ -118,7 +118,10 @@ class Flush:
                             self._orphan(relation, target)
                 elif relation.back is not None and "delete-orphan" in relation.back.cascade:
                     self._orphan(relation.back, change.instance)
-        for (place, relation), target in self.core.parted.items():  # given and taken again since the last flush
+        for (
+            place,
+            relation,
+        ), target in self.core.parted.items():  # given and taken again since the last flush
             if place in self.core.dirty:
                 self._orphan(relation, target)
 
