@@ -123,6 +123,14 @@ class OrmSide(Side):
     def open(self) -> None:
         self.objects.clear()
         self.session = sqlalchemy.orm.Session(self.engine)
+        sa.event.listen(self.session, "after_flush_postexec", self._forget_moved)
+
+    def _forget_moved(self, session: Any, _: Any) -> None:
+        """One that moved stays in its former owner's list until a commit here; in Holdfast the flush takes it out."""
+        for owner in session.identity_map.values():
+            held = owner.__dict__.get("lone", ())
+            if any(one.__dict__.get("owner_id") not in (None, owner.__dict__.get("id")) for one in held):
+                session.expire(owner, ["lone"])
 
     def state(self, instance: Any) -> str:
         found = sa.inspect(instance)

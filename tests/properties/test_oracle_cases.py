@@ -12,7 +12,7 @@ from tests.properties.oracle_sides import PostgresqlPlace, Side, sqlite_sides
 
 pytestmark = pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SAWarning")
 
-Case = Callable[[Side], None]
+Case = Callable[[Side], Any]
 CASES: list[Case] = []
 GONE = ("deleted", "detached", "transient")
 
@@ -205,6 +205,59 @@ def undone_before_the_flush(side: Side) -> None:
     first.number = 1
 
 
+# ---------------------------------------------------------------- moved without being told
+
+
+@case
+def moved_and_left_by_its_former_owner(side: Side) -> None:
+    first, second, *_ = stage(side)
+    alone = make(side, "Lone", "alone")
+    first.lone.append(alone)
+    side.session.commit()
+    assert first.lone == [alone]
+    second.lone.append(alone)
+    side.session.flush()
+    if alone in first.lone:
+        first.lone.remove(alone)
+
+
+@case
+def moved_before_its_former_owner_is_deleted(side: Side) -> None:
+    first, second, *_ = stage(side)
+    alone = make(side, "Lone", "alone")
+    first.lone.append(alone)
+    side.session.commit()
+    assert first.lone == [alone]
+    second.lone.append(alone)
+    side.session.commit()
+    side.session.delete(first)
+
+
+@case
+def moved_and_committed(side: Side) -> tuple[int, int]:
+    first, second, *_ = stage(side)
+    alone = make(side, "Lone", "alone")
+    first.lone.append(alone)
+    side.session.commit()
+    assert len(first.lone) == 1
+    second.lone.append(alone)
+    side.session.commit()
+    return len(first.lone), len(second.lone)
+
+
+@case
+def moved_and_undone(side: Side) -> tuple[int, int]:
+    first, second, *_ = stage(side)
+    first.lone.append(alone := make(side, "Lone", "alone"))
+    side.session.commit()
+    assert len(first.lone) == 1
+    side.begin_nested()
+    second.lone.append(alone)
+    side.session.flush()
+    side.end_nested(False)
+    return len(first.lone), len(second.lone)
+
+
 # ---------------------------------------------------------------- running them
 
 
@@ -218,15 +271,14 @@ def postgresql_sides(url: str) -> Iterator[Any]:
         place.close()
 
 
-def outcome(side: Side, work: Case) -> tuple[Any, Any]:
-    """The tables and the states of the objects after the work and a flush, and again after a commit."""
-    work(side)
-    found = []
+def outcome(side: Side, work: Case) -> list[Any]:
+    """What the work answers; the tables and the states of the objects after a flush, and again after a commit."""
+    found: list[Any] = [work(side)]
     for end in (side.session.flush, side.session.commit):
         end()
         states = {label: side.state(one) for label, one in side.objects.items()}
         found.append((side.tables(), {label: "gone" if s in GONE else s for label, s in states.items()}))
-    return found[0], found[1]
+    return found
 
 
 @pytest.mark.parametrize("work", CASES, ids=lambda work: work.__name__)

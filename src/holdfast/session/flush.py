@@ -25,7 +25,7 @@ from .changes import Change
 from .inserting import Columns, insert_objects
 from .judging import Changes, judge_changed, judge_new
 from .order import delete_order, late_keys, table_ranks
-from .settle import settle_deleted
+from .settle import settle_deleted, settle_moved
 from .shape import shape_of
 from .takeover import find_heirs, take_over
 from .updating import by_changes, changed_columns, update_objects
@@ -47,6 +47,7 @@ class Flush:
         self.late: list[Link] = []  # of relations with post_update: set after everything is inserted
         self.associations = Associations()
         self.changes: dict[Mapper, Changes] = {}  # as they were judged
+        self.moved: list[tuple[Relation, Any, Any]] = []  # who may hold what belongs to another afterwards
         self.judged: dict[Mapper, Columns | None] = {}  # values of new objects, where links do not fill them
         self.writing: Mapper | None = None  # whom an error of the server is about
         self._given: dict[tuple[Relation, int], Any] | None = None
@@ -78,6 +79,7 @@ class Flush:
         yield from core.ensure_transaction()
         core.frame.wrote = True
         yield from self._write()
+        settle_moved(core, self.moved)
         core.forget_changes()
 
     def _judge(self) -> None:
@@ -119,7 +121,9 @@ class Flush:
                 elif relation.back is not None and "delete-orphan" in relation.back.cascade:
                     self._orphan(relation.back, change.instance)
         for (_, relation), target in self.core.parted.items():
-            if id(target) in self.core.dirty:  # as under SQLAlchemy: one that knows nothing of its owner stays
+            if (
+                id(target) in self.core.dirty
+            ):  # as under SQLAlchemy: one that knows nothing of its owner stays
                 self._orphan(relation, target)
 
     def _changed_relations(self) -> list[Change]:
@@ -241,7 +245,15 @@ class Flush:
             ):
                 self._add_link(Link(None, target, pairs_of(relation), relation))
         for target in added:
+            if relation.back is None and id(target) not in core.new:
+                self._note_move(relation, instance, target)
             self._add_link(Link(instance, target, pairs_of(relation), relation))
+
+    def _note_move(self, relation: Relation, owner: Any, target: Any) -> None:
+        """A target that does not say whose it is: the one that has it until now does not hear of the move."""
+        former = self.core.find_owner(relation, target)
+        owners = [owner] if former is None else [owner, former]
+        self.moved += [(relation, one, target) for one in owners]
 
     def _is_saved(self, relation: Relation, target: Any) -> bool:
         """Whether the session has an object; one that belongs to none is told of, as SQLAlchemy does."""

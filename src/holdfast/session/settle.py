@@ -182,6 +182,21 @@ def _leave_owner(core: SessionState, back: Relation, owner: Any, instance: Any) 
         held.take(instance)
 
 
+def settle_moved(core: SessionState, moved: list[tuple[Relation, Any, Any]]) -> None:
+    """Who holds a target that belongs to another now lets it go."""
+    for relation, owner, target in moved:
+        if not _has(relation, owner, target):
+            _leave_owner(core, relation, owner, target)
+
+
+def _has(relation: Relation, owner: Any, target: Any) -> bool:
+    return all(
+        owner.__dict__.get(relation.parent.attributes[local])
+        == target.__dict__.get(relation.target.attributes[remote])
+        for local, remote in relation.pairs
+    )
+
+
 def _leads_to(relation: Relation, instance: Any, target: Any) -> bool:
     return all(
         instance.__dict__.get(relation.parent.attributes[local])

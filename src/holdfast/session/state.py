@@ -251,6 +251,15 @@ class SessionState:
         key = tuple(by_column[column] for column in columns)
         return None if None in key else self.find(target, key[0] if len(key) == 1 else key)
 
+    def find_owner(self, relation: Relation, target: Any) -> Any:
+        """Who has a target of a one-to-many relation by its row, if the identity map has that one."""
+        names = {local: relation.target.attributes[remote] for local, remote in relation.pairs}
+        columns = [relation.parent.columns[name] for name in relation.parent.primary_key]
+        if set(names) != set(columns):
+            return None
+        key = self.row_values(target, [names[column] for column in columns])
+        return None if None in key else self.find(relation.parent, key[0] if len(key) == 1 else key)
+
     def changed_names(self, instance: Any) -> Any:
         change = self.dirty.get(id(instance))
         return _EMPTY if change is None else change.originals
