@@ -48,7 +48,10 @@ class Side:
 
     def stays(self, instance: Any) -> bool:
         """Whether an object has a row, or will have one, and is not marked to be deleted."""
-        return self.state(instance) in ("pending", "persistent") and instance not in self.session.deleted
+        if self.state(instance) not in ("pending", "persistent"):
+            return False
+        marked = self.session.deleted
+        return not marked or instance not in marked
 
     def read(self, instance: Any, name: str) -> Any:
         """Read an attribute, which may have to be loaded."""

@@ -196,7 +196,7 @@ class Oracle(RuleBasedStateMachine):
     def same_relations(self) -> None:
         self.theirs.read_again()
         for label, instance in self.theirs.objects.items():
-            if label not in self.alive(self.kinds[label]):
+            if not self.is_alive(label):
                 continue
             ours = self.ours.relations(self.ours.objects[label])
             theirs = self.theirs.relations(instance)
@@ -219,11 +219,16 @@ class Oracle(RuleBasedStateMachine):
         return [
             label
             for label in self.theirs.objects
-            if self.kinds[label] == kind
-            and all(side.stays(side.objects[label]) for side in self.sides)
-            and {side.state(side.objects[label]) for side in self.sides}
-            <= set(states or ("persistent", "pending"))
+            if self.kinds[label] == kind and self.is_alive(label, *states)
         ]
+
+    def is_alive(self, label: str, *states: str) -> bool:
+        """Whether an object is in one of the states on both sides, and not marked to be deleted."""
+        return all(
+            side.state(one := side.objects[label]) in (states or ("persistent", "pending"))
+            and side.stays(one)
+            for side in self.sides
+        )
 
     def choose(self, kind: str, pick: int, *states: str) -> str | None:
         labels = self.alive(kind, *states)
