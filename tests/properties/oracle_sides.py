@@ -57,6 +57,9 @@ class Side:
         """Read an attribute, which may have to be loaded."""
         return getattr(instance, name)
 
+    def know_former_owner(self, profile: Any) -> None:
+        """Load what must be loaded for a profile that lets go of its owner to be an orphan: here nothing."""
+
     def fetch(self, kind: str, label: str) -> Any:
         """Find by a query, which flushes first, and keep what was found."""
         model = getattr(self.models, kind)
@@ -148,6 +151,11 @@ class OrmSide(Side):
             for instance in self.objects.values():
                 if self.state(instance) == "persistent" and "label" not in instance.__dict__:
                     instance.label
+
+    def know_former_owner(self, profile: Any) -> None:
+        """Where the owner's side is not loaded, SQLAlchemy does not see the orphan."""
+        if profile.owner is not None:
+            profile.owner.profile  # noqa: B018 - to load it
 
     def forget_relations(self) -> None:
         """A key that was set as a plain value moves nothing in memory here; it does in Holdfast."""

@@ -205,6 +205,27 @@ def undone_before_the_flush(side: Side) -> None:
     first.number = 1
 
 
+@case
+def deleted_after_a_flush_deleted_it(side: Side) -> None:
+    first, _, item, _ = stage(side)
+    first.items.append(item)
+    side.session.flush()
+    first.items.remove(item)
+    side.session.flush()
+    side.session.delete(item)
+
+
+@case
+def deleted_twice_and_given_back_by_a_savepoint(side: Side) -> str:
+    _, _, item, _ = stage(side)
+    side.begin_nested()
+    for _ in range(2):
+        side.session.delete(item)
+        side.session.flush()
+    side.end_nested(False)
+    return side.state(item)
+
+
 # ---------------------------------------------------------------- moved without being told
 
 

@@ -136,6 +136,8 @@ class Membership(SessionState):
         """Mark an object; the next flush deletes its row."""
         self.check_open()
         mapper = mapper_of(instance)
+        if any(id(instance) in frame.deleted for frame in self.frames):
+            return  # gone already, maybe as an orphan with the flush of a query
         if not self.holds(instance) or id(instance) in self.new:
             raise InvalidRequestError(
                 f"This {mapper.name} has no row in this session to delete",
