@@ -155,7 +155,7 @@ class OrmSide(Side):
     def know_former_owner(self, profile: Any) -> None:
         """Where the owner's side is not loaded, SQLAlchemy does not see the orphan."""
         if profile.owner is not None:
-            profile.owner.profile  # noqa: B018 - to load it
+            profile.owner.profile  # to load it
 
     def forget_relations(self) -> None:
         """A key that was set as a plain value moves nothing in memory here; it does in Holdfast."""
