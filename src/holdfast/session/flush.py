@@ -120,10 +120,8 @@ class Flush:
                             self._orphan(relation, target)
                 elif relation.back is not None and "delete-orphan" in relation.back.cascade:
                     self._orphan(relation.back, change.instance)
-        for (_, relation), target in self.core.parted.items():
-            if (
-                id(target) in self.core.dirty
-            ):  # as under SQLAlchemy: one that knows nothing of its owner stays
+        for (place, relation), target in self.core.parted.items():
+            if place in self.core.dirty:  # as under SQLAlchemy: one that knows nothing of its owner stays
                 self._orphan(relation, target)
 
     def _changed_relations(self) -> list[Change]:
