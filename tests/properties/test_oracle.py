@@ -377,6 +377,7 @@ class Oracle(RuleBasedStateMachine):
             return
 
         def act(side: Side) -> bool:
+            self._flush_before_a_move(side, place)
             held = side.read(side.objects[holder], name)
             known = side.objects[member] in held
             if not known:
@@ -384,6 +385,11 @@ class Oracle(RuleBasedStateMachine):
             return known
 
         self.both(act)
+
+    def _flush_before_a_move(self, side: Side, place: tuple[str, str]) -> None:
+        """Of two owners that claim a target within one flush, SQLAlchemy lets chance decide who has it."""
+        if place in ONE_WAY:
+            side.session.flush()
 
     @rule(place=st.sampled_from(sorted(LISTS)), owner=picks, pick=picks)
     def remove(self, place: tuple[str, str], owner: int, pick: int) -> None:
@@ -419,6 +425,7 @@ class Oracle(RuleBasedStateMachine):
         members = sorted(m for m in chosen if m is not None and self.may_hold(kind, name, holder, m))
 
         def act(side: Side) -> None:
+            self._flush_before_a_move(side, place)
             if clear or self.reads_first:
                 held = side.read(side.objects[holder], name)
             if clear:

@@ -1025,11 +1025,11 @@ def test_a_session_used_by_two_threads_says_so(session: Session) -> None:
         except SessionInUse as error:
             caught.append(error)
 
-    session._core.enter()  # the first thread is in the middle of an operation
+    session._core.busy = True  # the first thread is in the middle of an operation
     thread = threading.Thread(target=use)
     thread.start()
     thread.join()
-    session._core.leave()
+    session._core.busy = False
 
     assert "another task or thread" in str(caught[0])
 
