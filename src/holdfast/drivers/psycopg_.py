@@ -98,7 +98,8 @@ class PsycopgConnection(_Base):
         return self._cursor.execute(sql, prepare=False).statusmessage  # type: ignore[no-any-return]
 
     def cut(self) -> None:
-        ends.hang_up(self._pgconn.socket)
+        with suppress(psycopg.OperationalError):  # it is closed already
+            ends.hang_up(self._pgconn.socket)
 
     def ping(self, timeout_seconds: float | None = None) -> None:
         if timeout_seconds is None:

@@ -57,12 +57,15 @@ class Shield:
 
     def put_down(self) -> None:
         """Let Ctrl-C through again, and deliver the one that came meanwhile."""
-        self.spare()
-        handler, self._handler = self._handler, None
-        owes, self._owes = self._owes, False
+        handler = self._handler
         if handler is None:
             return
-        _SIGNAL.signal(_SIGINT, handler)
+        try:
+            _SIGNAL.signal(_SIGINT, handler)
+        finally:  # one that came just before has begun the time anew, and the connection may be another's by now
+            self.spare()
+            self._handler = None
+            owes, self._owes = self._owes, False
         if owes:
             _SIGNAL.raise_signal(_SIGINT)
 
