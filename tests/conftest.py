@@ -1,6 +1,6 @@
-"""Places for tests: an own, empty database for each test, on SQLite and on PostgreSQL.
+"""Places for tests: an own, empty database for each test, on SQLite, PostgreSQL and MariaDB.
 
-``./dev test`` says in ``HOLDFAST_TEST_POSTGRESQL_URL`` where a server is.  Each pytest worker makes one database
+``./dev test`` says in ``HOLDFAST_TEST_POSTGRESQL_URL`` and ``HOLDFAST_TEST_MARIADB_URL`` where a server is.  Each pytest worker makes one database
 there, and each test that asks for it gets it empty.  Without a server these tests are skips that say so; under
 ``CI`` they are failures.
 
@@ -13,16 +13,35 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
+import pymysql
 import pytest
+import sqlalchemy as sa
 
 POSTGRESQL = "HOLDFAST_TEST_POSTGRESQL_URL"
+MARIADB = "HOLDFAST_TEST_MARIADB_URL"
 OWN_SCHEMAS = "SELECT nspname FROM pg_namespace WHERE nspname !~ '^pg_' AND nspname <> 'information_schema'"
 OTHER_SESSIONS = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
 
 
-def pytest_report_header() -> str:
+def pytest_report_header() -> list[str]:
+    return [_describe_postgresql(), _describe_mariadb()]
+
+
+def _describe_mariadb() -> str:
+    if not os.environ.get(MARIADB):
+        return f"servers: no MariaDB; ./dev test brings one, or set {MARIADB}"
+    try:
+        with mariadb(os.environ[MARIADB]) as connection:
+            return f"servers: MariaDB {connection.get_server_info()} on {connection.host}:{connection.port}"
+    except pymysql.MySQLError as error:
+        return f"servers: MariaDB does not answer: {error}"
+
+
+def _describe_postgresql() -> str:
     if not os.environ.get(POSTGRESQL):
         return f"servers: no PostgreSQL; ./dev test brings one, or set {POSTGRESQL}"
     import psycopg
@@ -42,6 +61,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.skip(reason="the long form; set HOLDFAST_NIGHTLY=1"))
         if "postgresql_url" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.postgresql)
+        if "mariadb_url" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.mariadb)
 
 
 @pytest.fixture
@@ -53,10 +74,20 @@ def sqlite_url(tmp_path: Path) -> str:
 @pytest.fixture(scope="session")
 def postgresql_server() -> str:
     """The URL of the server itself; for what needs several databases or roles."""
-    url = os.environ.get(POSTGRESQL)
+    return _server_of(POSTGRESQL, "PostgreSQL")
+
+
+@pytest.fixture(scope="session")
+def mariadb_server() -> str:
+    """The URL of the server itself, with the name of a database that holds nothing."""
+    return _server_of(MARIADB, "MariaDB")
+
+
+def _server_of(variable: str, name: str) -> str:
+    url = os.environ.get(variable)
     if url:
         return url
-    reason = f"no PostgreSQL server: run ./dev test, or set {POSTGRESQL}"
+    reason = f"no {name} server: run ./dev test, or set {variable}"
     if os.environ.get("CI"):
         pytest.fail(reason)
     pytest.skip(reason)
@@ -90,7 +121,64 @@ def postgresql_url(_worker_database: str) -> str:
     return _worker_database
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@contextmanager
+def mariadb(url: str) -> Iterator[pymysql.Connection[Any]]:
+    """A bare connection, in autocommit mode."""
+    place = sa.make_url(url)
+    connection = pymysql.connect(
+        host=place.host,
+        port=place.port or 3306,
+        user=place.username,
+        password=place.password or "",
+        database=place.database,
+        autocommit=True,
+    )
+    try:
+        yield connection
+    finally:
+        connection.close()
+
+
+def ask(connection: pymysql.Connection[Any], sql: str) -> list[tuple[Any, ...]]:
+    with connection.cursor() as cursor:
+        cursor.execute(sql)
+        return list(cursor.fetchall())
+
+
+@pytest.fixture(scope="session")
+def _worker_mariadb(mariadb_server: str) -> Iterator[str]:
+    """One database per pytest worker, made at its first use and dropped at its end."""
+    name = f"holdfast_test_{os.environ.get('PYTEST_XDIST_WORKER', 'main')}_{os.getpid()}"
+    with mariadb(mariadb_server) as connection:
+        ask(connection, f"CREATE DATABASE `{name}` CHARACTER SET utf8mb4")
+    yield with_database(mariadb_server, name)
+    with mariadb(mariadb_server) as connection:
+        ask(connection, f"DROP DATABASE `{name}`")
+
+
+@pytest.fixture
+def mariadb_url(_worker_mariadb: str) -> str:
+    """A database that nobody is connected to and that holds nothing."""
+    with mariadb(_worker_mariadb) as connection:
+        others = (
+            "SELECT id FROM information_schema.processlist WHERE db = DATABASE() AND id <> CONNECTION_ID()"
+        )
+        for (number,) in ask(connection, others):
+            with suppress(pymysql.MySQLError):  # it went by itself
+                ask(connection, f"KILL {number}")
+        while ask(connection, others):  # its locks last until its rollback is done
+            pass
+        ask(connection, "SET foreign_key_checks = 0")
+        for kind, name in ask(
+            connection,
+            "SELECT IF(table_type = 'VIEW', 'VIEW', IF(table_type = 'SEQUENCE', 'SEQUENCE', 'TABLE')), table_name"
+            " FROM information_schema.tables WHERE table_schema = DATABASE()",
+        ):
+            ask(connection, f"DROP {kind} `{name}`")
+    return _worker_mariadb
+
+
+@pytest.fixture(params=["sqlite", "postgresql", "mariadb"])
 def database_url(request: pytest.FixtureRequest) -> str:
     """An empty database on each server in turn."""
     url: str = request.getfixturevalue(f"{request.param}_url")

@@ -230,7 +230,86 @@ def _at(url: str, port: int) -> str:
     return f"postgresql://{who}{'@' if who else ''}127.0.0.1:{port}{parts.path}"
 
 
-KINDS: tuple[Kind, ...] = (POSTGRESQL, PGBOUNCER)
+# ------------------------------------------------------------------------------------------------- MariaDB
+
+
+def _mariadb_prepare(place: Place) -> list[list[str]]:
+    first = place.folder / "first.sql"
+    first.write_text(
+        f"CREATE USER 'holdfast'@'127.0.0.1' IDENTIFIED BY '{place.password}';\n"
+        "GRANT ALL ON *.* TO 'holdfast'@'127.0.0.1' WITH GRANT OPTION;\n"
+        "CREATE DATABASE holdfast CHARACTER SET utf8mb4;\n"
+    )
+    first.chmod(0o600)
+    _give_to(place.user, first)
+    return [
+        [
+            _mariadb_installer(place),
+            "--no-defaults",
+            f"--datadir={place.data}",
+            "--auth-root-authentication-method=socket",
+            "--skip-test-db",
+            "--skip-name-resolve",
+        ]
+    ]
+
+
+def _mariadb_installer(place: Place) -> str:
+    """The installer stands beside the server, or in the folder of what every user may run."""
+    beside = (place.programs / "mariadb-install-db", place.programs.parent / "bin" / "mariadb-install-db")
+    return str(
+        next((path for path in beside if path.exists()), shutil.which("mariadb-install-db") or beside[0])
+    )
+
+
+def _mariadb_serve(place: Place) -> list[str]:
+    settings = {
+        "datadir": str(place.data),
+        "port": str(place.port),
+        "bind-address": "127.0.0.1",
+        "socket": str(place.folder / "s"),
+        "pid-file": str(place.folder / "pid"),
+        "init-file": str(place.folder / "first.sql"),
+        "skip-name-resolve": "1",
+        "max-connections": "200",
+        "character-set-server": "utf8mb4",
+        "innodb-flush-log-at-trx-commit": "0",  # nothing here outlives the tests
+        "innodb-doublewrite": "0",
+        "innodb-buffer-pool-size": "64M",
+        "sync-binlog": "0",
+    }
+    options = [f"--{name}={value}" for name, value in settings.items()]
+    return [str(place.programs / "mariadbd"), "--no-defaults", *options]
+
+
+def _mariadb_is_ready(place: Place) -> bool:
+    # It writes this line after it has run the init-file.
+    with contextlib.suppress(OSError):
+        return "ready for connections" in place.log.read_text(errors="replace")
+    return False
+
+
+MARIADB = Kind(
+    name="mariadb",
+    program="mariadbd",
+    folders=(
+        "/usr/sbin",
+        "/usr/libexec",
+        "/usr/local/sbin",
+        "/opt/homebrew/opt/mariadb*/bin",
+        "/usr/local/opt/mariadb*/bin",
+    ),
+    packages=("mariadb-server-core", "mariadb-client-core"),
+    users=("mysql", "nobody"),  # it refuses to run as root
+    prepare=_mariadb_prepare,
+    serve=_mariadb_serve,
+    is_ready=_mariadb_is_ready,
+    url=lambda place: f"mariadb://holdfast:{place.password}@127.0.0.1:{place.port}/holdfast",
+    stop_signal=signal.SIGTERM,
+)
+
+
+KINDS: tuple[Kind, ...] = (POSTGRESQL, PGBOUNCER, MARIADB)
 
 
 # ------------------------------------------------------------------------------------------------- lending

@@ -28,7 +28,16 @@ class Capabilities:
     server_version: tuple[int, ...]
     driver: str
     max_bound_values: int
+    max_statement_bytes: int | None = None
+    """How long a statement with its values may be, where they travel in its text; None: no limit to look at."""
     returning: bool = True
+    """Whether INSERT tells of its rows."""
+    update_returning: bool = True
+    delete_returning: bool = True
+    default_values: str = "DEFAULT VALUES"
+    """How an INSERT says that it names no column."""
+    joined_changes: bool = False
+    """Whether UPDATE may join a table of values, and one DELETE name many rows."""
     array_parameters: bool = False
     json_each: bool = False
     savepoints: bool = True

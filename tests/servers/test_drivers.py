@@ -31,8 +31,7 @@ from holdfast.errors import (
 from holdfast.pool import AsyncPool, BlockingPool, PoolSettings
 from holdfast.runner import AsyncRunner, SyncRunner
 from holdfast.steps import command, execute, fetch
-from holdfast.testing import conformance
-from holdfast.testing.conformance import CHECKS, exercise, exercise_async
+from holdfast.testing.conformance import checks_of, exercise, exercise_async
 
 
 def through(library: str, url: str) -> str:
@@ -40,16 +39,9 @@ def through(library: str, url: str) -> str:
     return url.replace("postgresql://", f"postgresql+{library}://", 1)
 
 
-def needs(name: str, server: str) -> bool:
-    """Tell whether a check is for this server."""
-    bench = type("Server", (), {"postgresql": server == "postgresql"})()
-    capabilities = type("Facts", (), {"server": server, "array_parameters": server == "postgresql"})
-    bench.driver = type("Driver", (), {"capabilities": capabilities})
-    return any(check.__name__ == name and fits(bench) for check, fits in conformance._CHECKS)
-
-
-ON_SQLITE = [name for name in CHECKS if needs(name, "sqlite")]
-ON_POSTGRESQL = [name for name in CHECKS if needs(name, "postgresql")]
+ON_SQLITE = checks_of("sqlite")
+ON_POSTGRESQL = checks_of("postgresql")
+ON_MARIADB = checks_of("mariadb")
 
 
 @pytest.mark.parametrize("name", ON_SQLITE)
@@ -63,6 +55,14 @@ def test_sqlite_conforms(name: str, place: str, tmp_path: Any) -> None:
 @pytest.mark.parametrize("name", ON_POSTGRESQL)
 def test_psycopg_conforms(name: str, postgresql_url: str) -> None:
     driver = open_driver(postgresql_url, asynchronous=False)
+
+    assert exercise(driver, only=name) == [name]
+
+
+@pytest.mark.parametrize("scheme", ["mariadb", "mysql"])
+@pytest.mark.parametrize("name", ON_MARIADB)
+def test_pymysql_conforms(name: str, scheme: str, mariadb_url: str) -> None:
+    driver = open_driver(mariadb_url.replace("mariadb", scheme, 1), asynchronous=False)
 
     assert exercise(driver, only=name) == [name]
 
@@ -91,7 +91,11 @@ async def test_async_drivers_conform(name: str, library: str, postgresql_url: st
         ("sqlite:///x?mode=ro", BadUrl, "uri=true"),
         ("sqlite:///x?timeout=soon", BadUrl, "timeout=5"),
         ("hunter2://x", BadUrl, "unknown"),
-        ("mysql://u:hunter2@h/db", NotSupported, "later release"),
+        ("mysql+mysqldb://u:hunter2@h/db", BadUrl, "mysql+pymysql://"),
+        ("mariadb+asyncmy://u:hunter2@h/db", BadUrl, "mariadb+pymysql://"),
+        ("mariadb://u:hunter2@h/db?colour=red", BadUrl, "'colour'"),
+        ("mariadb://u:hunter2@h/db?charset=latin1", BadUrl, "utf8mb4"),
+        ("mariadb://u:hunter2@h/db?sql_mode=ANSI", BadUrl, "sql_mode"),
         ("mongodb://u:hunter2@h/db", NotSupported, "later release"),
     ],
 )

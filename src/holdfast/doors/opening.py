@@ -12,6 +12,7 @@ from typing import Any, NoReturn, TypeVar
 
 from sqlalchemy import URL, MetaData
 
+from holdfast.capabilities import Capabilities
 from holdfast.drivers import AsyncDriver, Driver, open_driver
 from holdfast.errors import InvalidRequestError
 from holdfast.observe import Observers
@@ -43,6 +44,8 @@ class Opened:
         self.warns = sys.flags.dev_mode if warn_side_effects is None else warn_side_effects
         encoder = getattr(driver, "array_encoder", None) or plain_arrays(driver.dialect)
         self.backend = Backend(driver.dialect, driver.capabilities, encoder, PlanCache(plan_cache_size))
+        if hasattr(driver, "on_learn"):
+            driver.on_learn(self._learn)
         self.pool: Any
         self._runner: Any
         if on_loop:
@@ -57,6 +60,10 @@ class Opened:
             self.find_owner = threading.get_ident
         self._translate = listening(self.pool, driver.translate)
         self._teller = Teller(self.observers, echo)
+
+    def _learn(self, known: Capabilities) -> None:
+        """Take what the first connection told of the server."""
+        self.backend.capabilities = known
 
     def runner(self) -> Any:
         """A runner for one session."""

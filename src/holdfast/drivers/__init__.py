@@ -23,8 +23,16 @@ _FILES: dict[tuple[str, bool], tuple[str, str, str]] = {
     ("psycopg", False): ("psycopg_", "PsycopgDriver", "psycopg"),
     ("psycopg", True): ("psycopg_", "PsycopgAsyncDriver", "psycopg"),
     ("asyncpg", True): ("asyncpg_", "AsyncpgDriver", "asyncpg"),
+    ("pymysql", False): ("pymysql_", "PymysqlDriver", "pymysql"),
+    ("asyncmy", True): ("asyncmy_", "AsyncmyDriver", "asyncmy"),
 }
-_EXTRAS = {"sqlite3": "sqlite", "psycopg": "postgresql", "asyncpg": "postgresql"}
+_EXTRAS = {
+    "sqlite3": "sqlite",
+    "psycopg": "postgresql",
+    "asyncpg": "postgresql",
+    "pymysql": "mariadb",
+    "asyncmy": "mariadb",
+}
 
 
 @overload
@@ -70,7 +78,7 @@ def open_driver(
     found = _import(module)
     if isinstance(found, ImportError):
         raise DriverMissing(library=library, extra=_EXTRAS[library], orig=found)
-    more = {} if chosen == "sqlite" else {"pooler": pooler}
+    more = {"pooler": pooler} if parsed.get_backend_name() == "postgresql" else {}
     driver: Driver | AsyncDriver = getattr(found, name)(parsed, options or {}, **more)
     return driver
 

@@ -10,7 +10,7 @@ from sqlalchemy.engine import URL
 
 from holdfast.errors import BadUrl, NotSupported
 
-LATER = ("mysql", "mariadb", "mongodb", "redis", "oracle", "mssql")
+LATER = ("mongodb", "redis", "oracle", "mssql")
 
 
 def parse(url: str | URL) -> URL:
@@ -42,7 +42,7 @@ def _make(url: str) -> URL | None:
 
 
 def choose(url: URL, *, asynchronous: bool) -> str:
-    """Name the driver for a URL: sqlite, psycopg or asyncpg."""
+    """Name the driver for a URL: sqlite, psycopg, asyncpg, pymysql or asyncmy."""
     backend, _, driver = url.drivername.partition("+")
     if backend in LATER:
         raise NotSupported(feature=f"The server {backend}")
@@ -58,14 +58,27 @@ def choose(url: URL, *, asynchronous: bool) -> str:
     blocking, async_ = by_driver[driver]
     chosen = async_ if asynchronous else blocking
     if chosen is None:
+        has, is_, other = (
+            ("an async", "blocking", "AsyncDatabase")
+            if blocking is None
+            else ("a blocking", "async", "Database")
+        )
+        named = "".join(
+            f" or `{backend}+{name}://`" for name, pair in by_driver.items() if name and pair[asynchronous]
+        )
         raise BadUrl(
-            reason="asyncpg has only an async side, and this database is blocking",
-            mend="Write `postgresql://` or `postgresql+psycopg://`, or use `AsyncDatabase(url)`.",
+            reason=f"{driver} has only {has} side, and this database is {is_}",
+            mend=f"Write `{backend}://`{named}, or use `{other}(url)`.",
         )
     return chosen
 
 
-_TABLE: dict[str, dict[str, tuple[str | None, str]]] = {
+_MYSQL: dict[str, tuple[str | None, str | None]] = {
+    "": ("pymysql", "asyncmy"),
+    "pymysql": ("pymysql", None),
+    "asyncmy": (None, "asyncmy"),
+}
+_TABLE: dict[str, dict[str, tuple[str | None, str | None]]] = {
     "sqlite": {"": ("sqlite", "sqlite"), "pysqlite": ("sqlite", "sqlite"), "aiosqlite": ("sqlite", "sqlite")},
     "postgresql": {
         "": ("psycopg", "asyncpg"),
@@ -73,6 +86,8 @@ _TABLE: dict[str, dict[str, tuple[str | None, str]]] = {
         "psycopg_async": ("psycopg", "psycopg"),
         "asyncpg": (None, "asyncpg"),
     },
+    "mysql": _MYSQL,
+    "mariadb": _MYSQL,
 }
 
 
