@@ -21,6 +21,14 @@ class Locks:
 
 
 @dataclass(frozen=True, slots=True)
+class ValuesTable:
+    """How a table of values named ``r`` is written: as a whole, and one row of it."""
+
+    text: str
+    row: str
+
+
+@dataclass(frozen=True, slots=True)
 class Capabilities:
     """``server_version`` is what is assumed until the first connection tells it."""
 
@@ -36,8 +44,8 @@ class Capabilities:
     delete_returning: bool = True
     default_values: str = "DEFAULT VALUES"
     """How an INSERT says that it names no column."""
-    joined_changes: bool = False
-    """Whether UPDATE may join a table of values, and one DELETE name many rows."""
+    values_table: ValuesTable | None = None
+    """How UPDATE joins a table of values, where the server can; one DELETE then names many rows, too."""
     array_parameters: bool = False
     json_each: bool = False
     savepoints: bool = True

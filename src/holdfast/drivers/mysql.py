@@ -4,6 +4,7 @@ A connection speaks utf8mb4, in UTC, and under a ``sql_mode`` of ours, whatever 
 
 - strict, so that a value that does not fit is refused instead of cut;
 - ``NO_AUTO_VALUE_ON_ZERO``, so that a key of 0 is a key of 0;
+- ``SIMULTANEOUS_ASSIGNMENT`` on MariaDB, so that an UPDATE reads the row as it was;
 - without ``ANSI_QUOTES`` and ``NO_BACKSLASH_ESCAPES``, on which the literals of `mysql_text` rely.
 
 Where the server has ``innodb_snapshot_isolation`` it is on, as MariaDB has it from 11.6.2: without it REPEATABLE READ
@@ -23,20 +24,16 @@ from sqlalchemy.dialects.mysql import TIME
 from sqlalchemy.dialects.mysql.base import MySQLDialect, MySQLTypeCompiler
 from sqlalchemy.engine import URL
 
-from holdfast.capabilities import Capabilities, Locks
+from holdfast.capabilities import Capabilities, Locks, ValuesTable
 from holdfast.drivers.mysql_errno import describe
 from holdfast.errors import BadUrl, ConnectionFailed
 
-SQL_MODE = ",".join(
-    (
-        "STRICT_ALL_TABLES",
-        "NO_ZERO_IN_DATE",
-        "NO_ZERO_DATE",
-        "ERROR_FOR_DIVISION_BY_ZERO",
-        "NO_ENGINE_SUBSTITUTION",
-        "NO_AUTO_VALUE_ON_ZERO",
-    )
+SQL_MODE = (
+    "STRICT_ALL_TABLES,NO_ZERO_IN_DATE,NO_ZERO_DATE,ERROR_FOR_DIVISION_BY_ZERO,"
+    "NO_ENGINE_SUBSTITUTION,NO_AUTO_VALUE_ON_ZERO"
 )
+SIMULTANEOUS = ",SIMULTANEOUS_ASSIGNMENT"
+"""MariaDB, from 10.3.5: ``SET a = b, b = a`` swaps, as on every other server; MySQL always goes from left to right."""
 _BREAKS_LITERALS = frozenset(
     {"ANSI_QUOTES", "NO_BACKSLASH_ESCAPES", "ANSI", "ORACLE", "DB2", "MAXDB", "MSSQL", "POSTGRESQL"}
 )
@@ -88,7 +85,7 @@ class Family:
         self.capabilities = capabilities(server, ASSUMED[server], driver, {})
         self.arguments: dict[str, Any] = dict(self.dialect.create_connect_args(url)[1])
         self.arguments |= {name: value for name, value in options.items() if name not in settings}
-        self.sql_mode = _judge_mode(self.arguments.pop("sql_mode", SQL_MODE))
+        self.sql_mode = _judge_mode(self.arguments.pop("sql_mode", None))
         self.first_words = self.arguments.pop("init_command", None)
         if self.arguments.pop("charset", "utf8mb4") != "utf8mb4":
             raise BadUrl(
@@ -103,7 +100,8 @@ class Family:
     def setting_up(self) -> str:
         """What a new connection is told, once the facts are known."""
         assert self.facts is not None
-        words = [f"sql_mode = '{self.sql_mode}'", "time_zone = '+00:00'", "autocommit = 1"]
+        mode = self.sql_mode or SQL_MODE + (SIMULTANEOUS if self.capabilities.server == "mariadb" else "")
+        words = [f"sql_mode = '{mode}'", "time_zone = '+00:00'", "autocommit = 1"]
         if "innodb_snapshot_isolation" in self.facts:
             words.append("innodb_snapshot_isolation = ON")
         return "SET " + ", ".join(words)
@@ -183,10 +181,17 @@ def capabilities(
         update_returning=False,
         delete_returning=returning,
         default_values="() VALUES ()",
-        joined_changes=version >= ((10, 3, 3) if mariadb else (8, 0, 19)),
+        values_table=_VALUES_TABLES[server] if version >= ((10, 3, 3) if mariadb else (8, 0, 19)) else None,
         ddl_transactional=False,
         locks=Locks(for_update=True, for_share=True, nowait=mariadb or modern, skip_locked=modern),
     )
+
+
+_VALUES_TABLES = {
+    # MariaDB's takes names only from a WITH
+    "mariadb": ValuesTable("(WITH r({names}) AS (VALUES {rows}) SELECT * FROM r) AS r", "({values})"),
+    "mysql": ValuesTable("(VALUES {rows}) AS r({names})", "ROW({values})"),
+}
 
 
 def learn(
@@ -228,7 +233,9 @@ def _check_options(url: URL) -> None:
             )
 
 
-def _judge_mode(mode: str) -> str:
+def _judge_mode(mode: str | None) -> str | None:
+    if mode is None:
+        return None
     named = {word.strip().upper() for word in mode.split(",")}
     if not named & _BREAKS_LITERALS and re.fullmatch(r"[\w, ]*", mode):
         return mode

@@ -13,10 +13,16 @@ _POSTGRESQL = (
     "UNION ALL SELECT n.nspname, t.typname FROM pg_type t JOIN pg_namespace n ON n.oid = t.typnamespace "
     "WHERE t.typtype = 'e'"
 )
+_MYSQL = (
+    "SELECT table_schema, table_name FROM information_schema.tables "
+    "UNION ALL SELECT NULL, table_name FROM information_schema.tables WHERE table_schema = DATABASE()"
+)
 EXISTING = {
     "sqlite": "SELECT NULL, name FROM sqlite_master WHERE type IN ('table', 'view')",
     "postgresql": f"WITH there (schema, name) AS ({_POSTGRESQL}) SELECT schema, name FROM there "
     "UNION ALL SELECT NULL, name FROM there WHERE schema = current_schema()",
+    "mariadb": _MYSQL,
+    "mysql": _MYSQL,
 }
 """Per server: the schema and name of what is there already; without schema, what a plain name means."""
 

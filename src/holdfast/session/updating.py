@@ -110,6 +110,7 @@ def _update_group(
         [columns[name] for name in names],
         values,
         [columns[name] for name in renewed],
+        width=len(mapper.primary_key),
     )
     if count != len(instances):
         raise stale(mapper, len(instances), count, "updated")

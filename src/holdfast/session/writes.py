@@ -21,8 +21,8 @@ from holdfast.errors import HoldfastError, WrongType
 from holdfast.plan import Backend, Processor, bind_processor, has_binary_form, result_processor
 from holdfast.steps import Operation, execute, execute_each, execute_many, fetch
 
-CHUNK = 1000
-"""Rows per statement where a server has no array parameters; fewer where it limits the bound values."""
+from .chunks import chunks
+from .joined import delete_listed, inserted_rows, keys_now, rows_of, update_joined
 
 _NONE = type(None)
 KEPT = 100
@@ -64,19 +64,22 @@ class Writer:
         if count > 1 and self._can_array(columns):
             sql = self._sql(("insert array", *shape), lambda: self._insert_array(*shape[:3], inline))
             params = [self._encode(c, v) for c, v in zip(columns, values, strict=True)]
-            return (yield from self._send(sql, params, returning))
+            return (yield from self.send(sql, params, returning))
         if not columns and not inline and self.arrays and count > 1:
             sql = self._sql(("insert empty", *shape), lambda: self._insert_empty(table, returning))
-            return (yield from self._send(sql, [count], returning))
-        rows = self._rows(columns, values, count)
+            return (yield from self.send(sql, [count], returning))
+        rows = self.as_rows(columns, values, count)
         out: list[Any] = []
-        size = max(1, min(CHUNK, self.backend.capabilities.max_bound_values // max(1, len(columns))))
-        size = size if columns or inline else 1  # DEFAULT VALUES says one row
-        for start in range(0, count, size):
-            chunk = rows[start : start + size]
-            sql = self._insert_sql(shape, len(chunk), inline)
-            params = [value for row in chunk for value in row]
-            out += yield from self._send(sql, params, returning)
+        known = self.backend.capabilities
+        told = shape[2] if known.returning else ()
+        for chunk in chunks(rows, len(columns), known) if columns or inline else ([row] for row in rows):
+            sql = self._insert_sql((*shape[:2], told, shape[3]), len(chunk), inline)
+            rows_told = yield from self.send(sql, [value for row in chunk for value in row], told)
+            if returning and not told:
+                place = len(out)
+                given = [column[place : place + len(chunk)] for column in values]
+                rows_told = yield from inserted_rows(self, table, columns, given, len(chunk), returning)
+            out += rows_told
         return out
 
     def _insert_sql(self, shape: tuple[Any, ...], rows: int, inline: Any) -> str:
@@ -86,7 +89,7 @@ class Writer:
         key = ("insert", rows, *shape)
         return self._sql(key, lambda: self._insert_values(rows, table, columns, returning, inline))
 
-    def _send(self, sql: str, params: Sequence[Any], returning: Columns) -> Operation[list[Any]]:
+    def send(self, sql: str, params: Sequence[Any], returning: Columns) -> Operation[list[Any]]:
         if not returning:
             yield from execute(sql, params)
             return []
@@ -98,12 +101,12 @@ class Writer:
         return [[p(v) if p else v for p, v in zip(processors, row, strict=True)] for row in rows]
 
     def _insert_array(self, table: Table, columns: Columns, returning: Columns, inline: Any) -> str:
-        names = [self._name(c) for c in columns] + [self._name(c) for c, _ in inline]
+        names = [self.name(c) for c in columns] + [self.name(c) for c, _ in inline]
         arrays = ", ".join(f"${n}::{self._cast(c.type)}[]" for n, c in enumerate(columns, 1))
         fields = [f"r.f{n}" for n in range(len(columns))] + [text for _, text in inline]
         aliases = ", ".join(f"f{n}" for n in range(len(columns)))
         return (
-            f"INSERT INTO {self._table(table)} ({', '.join(names)}) "
+            f"INSERT INTO {self.table(table)} ({', '.join(names)}) "
             f"SELECT {', '.join(fields)} FROM unnest({arrays}) WITH ORDINALITY AS r({aliases}, place) "
             f"ORDER BY r.place{self._returning(returning)}"
         )
@@ -116,11 +119,12 @@ class Writer:
     def _insert_values(
         self, rows: int, table: Table, columns: Columns, returning: Columns, inline: Any
     ) -> str:
-        names = [self._name(c) for c in columns] + [self._name(c) for c, _ in inline]
+        names = [self.name(c) for c in columns] + [self.name(c) for c, _ in inline]
         if not names:
-            return f"INSERT INTO {self._table(table)} DEFAULT VALUES{self._returning(returning)}"
+            empty = self.backend.capabilities.default_values
+            return f"INSERT INTO {self.table(table)} {empty}{self._returning(returning)}"
         tuples = self._tuples(rows, len(columns), [text for _, text in inline])
-        return f"INSERT INTO {self._table(table)} ({', '.join(names)}) VALUES {tuples}{self._returning(returning)}"
+        return f"INSERT INTO {self.table(table)} ({', '.join(names)}) VALUES {tuples}{self._returning(returning)}"
 
     def _tuples(self, rows: int, width: int, inline: list[str]) -> str:
         if not self.numbered:  # every row reads the same
@@ -138,10 +142,13 @@ class Writer:
         columns: Columns,
         values: Values,
         returning: Columns = (),
+        *,
+        width: int | None = None,
     ) -> Operation[tuple[int, list[Any]]]:
         """Update rows found by their keys; answer how many were found, and one row of ``returning`` for each.
 
-        With ``returning`` rows come in any order, the keys first.
+        With ``returning`` rows come in any order, the keys first.  The first ``width`` of the keys are enough to say
+        which row.
         """
         count = len(key_values[0])
         every = (*keys, *columns)
@@ -151,15 +158,24 @@ class Writer:
             sql = self._sql(("update array", *shape), lambda: self._update_array(*shape))
             params = [self._encode(c, v) for c, v in zip(every, (*key_values, *values), strict=True)]
             if wanted:
-                rows = yield from self._send(sql, params, wanted)
+                rows = yield from self.send(sql, params, wanted)
                 return len(rows), rows
             return (yield from execute(sql, params)), []
+        known = self.backend.capabilities
+        if wanted and not known.update_returning:
+            found, _ = yield from self.update(table, keys, key_values, columns, values)
+            now = keys_now(keys[: width or len(keys)], key_values, columns, values)
+            return found, (yield from rows_of(self, table, *now, wanted)) if found == count else []
+        if count > 1 and known.values_table is not None:
+            return (
+                yield from update_joined(self, shape, self.as_rows(every, (*key_values, *values), count))
+            ), []
         sql = self._sql(("update", *shape), lambda: self._update_one(*shape))
-        rows = self._rows((*columns, *keys), (*values, *key_values), count)
+        rows = self.as_rows((*columns, *keys), (*values, *key_values), count)
         if wanted:
             out: list[Any] = []
             for row in rows:
-                out += yield from self._send(sql, row, wanted)
+                out += yield from self.send(sql, row, wanted)
             return len(out), out
         if count == 1:
             return (yield from execute(sql, rows[0])), []
@@ -169,17 +185,17 @@ class Writer:
         every = (*keys, *columns)
         arrays = ", ".join(f"${n}::{self._cast(c.type)}[]" for n, c in enumerate(every, 1))
         aliases = ", ".join(f"f{n}" for n in range(len(every)))
-        sets = ", ".join(f"{self._name(c)} = r.f{n + len(keys)}" for n, c in enumerate(columns))
-        found = " AND ".join(f"t.{self._name(c)} = r.f{n}" for n, c in enumerate(keys))
+        sets = ", ".join(f"{self.name(c)} = r.f{n + len(keys)}" for n, c in enumerate(columns))
+        found = " AND ".join(f"t.{self.name(c)} = r.f{n}" for n, c in enumerate(keys))
         out = self._returning((*keys, *returning) if returning else (), "t.")
-        return f"UPDATE {self._table(table)} AS t SET {sets} FROM unnest({arrays}) AS r({aliases}) WHERE {found}{out}"
+        return f"UPDATE {self.table(table)} AS t SET {sets} FROM unnest({arrays}) AS r({aliases}) WHERE {found}{out}"
 
     def _update_one(self, table: Table, keys: Columns, columns: Columns, returning: Columns) -> str:
         place = self._placeholders()
-        sets = ", ".join(f"{self._name(c)} = {next(place)}" for c in columns)
-        found = " AND ".join(f"{self._name(c)} = {next(place)}" for c in keys)
+        sets = ", ".join(f"{self.name(c)} = {next(place)}" for c in columns)
+        found = " AND ".join(f"{self.name(c)} = {next(place)}" for c in keys)
         out = self._returning((*keys, *returning) if returning else ())
-        return f"UPDATE {self._table(table)} SET {sets} WHERE {found}{out}"
+        return f"UPDATE {self.table(table)} SET {sets} WHERE {found}{out}"
 
     # ------------------------------------------------------------ delete
 
@@ -190,9 +206,11 @@ class Writer:
             sql = self._sql(("delete array", *shape), lambda: self._delete_array(*shape))
             return (yield from execute(sql, [self._encode(c, v) for c, v in zip(keys, values, strict=True)]))
         sql = self._sql(("delete", *shape), lambda: self._delete_one(*shape))
-        rows = self._rows(keys, values, count)
+        rows = self.as_rows(keys, values, count)
         if count == 1:
             return (yield from execute(sql, rows[0]))
+        if self.backend.capabilities.values_table is not None:
+            return (yield from delete_listed(self, table, keys, rows))
         return (yield from self._many(sql, rows))
 
     def _many(self, sql: str, rows: list[Sequence[Any]]) -> Operation[int]:
@@ -203,13 +221,13 @@ class Writer:
     def _delete_array(self, table: Table, keys: Columns) -> str:
         arrays = ", ".join(f"${n}::{self._cast(c.type)}[]" for n, c in enumerate(keys, 1))
         aliases = ", ".join(f"f{n}" for n in range(len(keys)))
-        found = " AND ".join(f"t.{self._name(c)} = r.f{n}" for n, c in enumerate(keys))
-        return f"DELETE FROM {self._table(table)} AS t USING unnest({arrays}) AS r({aliases}) WHERE {found}"
+        found = " AND ".join(f"t.{self.name(c)} = r.f{n}" for n, c in enumerate(keys))
+        return f"DELETE FROM {self.table(table)} AS t USING unnest({arrays}) AS r({aliases}) WHERE {found}"
 
     def _delete_one(self, table: Table, keys: Columns) -> str:
         place = self._placeholders()
-        found = " AND ".join(f"{self._name(c)} = {next(place)}" for c in keys)
-        return f"DELETE FROM {self._table(table)} WHERE {found}"
+        found = " AND ".join(f"{self.name(c)} = {next(place)}" for c in keys)
+        return f"DELETE FROM {self.table(table)} WHERE {found}"
 
     # ------------------------------------------------------------ pieces
 
@@ -230,7 +248,7 @@ class Writer:
             encode = self.memo[key] = self.backend.array_encoder(column.type)
         return _bound(column, encode, values)
 
-    def _rows(self, columns: Columns, values: Values, count: int) -> list[Sequence[Any]]:
+    def as_rows(self, columns: Columns, values: Values, count: int) -> list[Sequence[Any]]:
         if not columns:
             return [()] * count
         processed: list[Sequence[Any]] = []
@@ -248,16 +266,16 @@ class Writer:
             number += 1
             yield f"${number}" if self.numbered else "?"
 
-    def _table(self, table: Table) -> str:
+    def table(self, table: Table) -> str:
         return self.dialect.identifier_preparer.format_table(table)
 
-    def _name(self, column: Column[Any]) -> str:
+    def name(self, column: Column[Any]) -> str:
         return self.dialect.identifier_preparer.format_column(column)
 
     def _returning(self, columns: Columns, prefix: str = "") -> str:
         if not columns:
             return ""
-        return " RETURNING " + ", ".join(f"{prefix}{self._name(c)}" for c in columns)
+        return " RETURNING " + ", ".join(f"{prefix}{self.name(c)}" for c in columns)
 
     def _cast(self, type_: TypeEngine[Any]) -> str:
         """The type as a cast says it.  A cast to VARCHAR(5) would cut a longer value in silence; text does not."""

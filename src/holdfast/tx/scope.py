@@ -87,8 +87,21 @@ def _begin_postgresql(capabilities: Capabilities, scope: Scope) -> tuple[str, ..
     return (" ".join(words),)
 
 
+def _begin_mysql(capabilities: Capabilities, scope: Scope) -> tuple[str, ...]:
+    """Only the next transaction gets the level; BEGIN itself takes none."""
+    begin = "START TRANSACTION READ ONLY" if scope.read_only else "BEGIN"
+    return (
+        (begin,) if scope.isolation is None else (f"SET TRANSACTION ISOLATION LEVEL {scope.isolation}", begin)
+    )
+
+
 def _begin_plain(capabilities: Capabilities, scope: Scope) -> tuple[str, ...]:
     return ("BEGIN",)
 
 
-_BEGIN = {"sqlite": _begin_sqlite, "postgresql": _begin_postgresql}
+_BEGIN = {
+    "sqlite": _begin_sqlite,
+    "postgresql": _begin_postgresql,
+    "mariadb": _begin_mysql,
+    "mysql": _begin_mysql,
+}
