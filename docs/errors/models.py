@@ -3,12 +3,12 @@
 # ruff: noqa: F403, F405, INP001 - a page's names are all of these, and more
 from datetime import UTC, datetime
 
-from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, String, Text, text
+from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, String, Text, text, update
 
 from holdfast import *
 from holdfast.errors import *
 
-__all__ = ["BigInteger", "Text", "text"]
+__all__ = ["BigInteger", "Text", "text", "update"]
 
 
 class Base(DeclarativeBase):

@@ -63,3 +63,8 @@ class Capabilities:
     """Whether the server can be asked what became of a transaction: ``txid_status``, since PostgreSQL 10."""
     pipeline: bool = False
     threaded: bool = False
+
+    @property
+    def changes_tell(self) -> bool:
+        """Whether UPDATE and DELETE tell which rows they touched."""
+        return self.update_returning and self.delete_returning

@@ -16,6 +16,7 @@ BLOCKS = {path: read_file(path) for path in FILES}
 RUN = [path for path in FILES if any(block.skip is None for block in BLOCKS[path])]
 SKIPPED = [(path, block) for path in FILES for block in BLOCKS[path] if block.skip is not None]
 WRITTEN_POSTGRESQL = "://app@/app"  # after postgresql or postgresql+psycopg
+WRITTEN_MARIADB = "://app@localhost/app"  # after mariadb or mysql
 
 
 def named(path: Path) -> str:
@@ -39,6 +40,8 @@ def test_every_block_runs(
     replace = {}
     if any(WRITTEN_POSTGRESQL in block.code for block in BLOCKS[path] if block.skip is None):
         replace[WRITTEN_POSTGRESQL] = request.getfixturevalue("postgresql_url").removeprefix("postgresql")
+    if any(WRITTEN_MARIADB in block.code for block in BLOCKS[path] if block.skip is None):
+        replace[WRITTEN_MARIADB] = request.getfixturevalue("mariadb_url").removeprefix("mariadb")
     monkeypatch.chdir(tmp_path)
     module = fresh_module("documentation_" + named(path).replace("/", "_").removesuffix(".md"), monkeypatch)
 

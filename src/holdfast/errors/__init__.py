@@ -55,6 +55,8 @@ Rule: what a caller may catch is named here; every code has a page, docs/errors/
             CircularDependencyError
             NotSupported
             LockNotSupported
+            ReturningNotSupported
+            ImplicitCommit
             NoResultFound
             MultipleResultsFound
         PoolerDetected          a warning
@@ -80,6 +82,7 @@ from holdfast.errors.family import (
     DriverMissing,
     ExclusionViolation,
     ForeignKeyViolation,
+    ImplicitCommit,
     IntegrityError,
     InvalidRequestError,
     LockNotSupported,
@@ -103,6 +106,7 @@ from holdfast.errors.family import (
     ProgrammingError,
     ReadOnly,
     RelationNotLoaded,
+    ReturningNotSupported,
     SerializationFailure,
     SessionClosed,
     SessionInUse,
@@ -139,6 +143,7 @@ __all__ = [
     "DriverMissing",
     "ExclusionViolation",
     "ForeignKeyViolation",
+    "ImplicitCommit",
     "HoldfastError",
     "IntegrityError",
     "InvalidRequestError",
@@ -164,6 +169,7 @@ __all__ = [
     "ProgrammingError",
     "ReadOnly",
     "RelationNotLoaded",
+    "ReturningNotSupported",
     "SerializationFailure",
     "SessionClosed",
     "SessionInUse",

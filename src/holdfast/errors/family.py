@@ -372,6 +372,18 @@ class LockNotSupported(InvalidRequestError):
     mend = "Leave {feature} out: a plain `.with_for_update()` waits for its turn."
 
 
+class ReturningNotSupported(InvalidRequestError):
+    code = "returning-not-supported"
+    happened = "{server} has no {kind} ... RETURNING"
+    mend = "Select the rows beforehand with `.with_for_update()`, or afterwards, in the same transaction."
+
+
+class ImplicitCommit(InvalidRequestError):
+    code = "implicit-commit"
+    happened = "{server} would commit the open transaction before this statement, and could not roll it back"
+    mend = "Run it outside a transaction, in a session that has written nothing: `with db.session() as session: session.execute(...)`."
+
+
 class StaleDataError(OperationalError):
     code = "stale-data"
     kind = "stale"

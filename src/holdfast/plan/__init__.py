@@ -3,8 +3,8 @@
 from .backend import ArrayEncoder, Backend, plain_arrays
 from .build import build_plan
 from .cache import PlanCache
-from .change import column_values
-from .ddl import EXISTING, create_statements, drop_statements
+from .change import column_values, touched_columns
+from .ddl import EXISTING, commits_what_is_open, create_statements, drop_statements
 from .plan import ColumnSlot, EntitySlot, JoinSlot, Plan, Slot
 from .planner import adapt, entity_of
 from .types import Processor, bind_processor, has_binary_form, result_processor
@@ -23,6 +23,7 @@ __all__ = [
     "adapt",
     "bind_processor",
     "column_values",
+    "commits_what_is_open",
     "create_statements",
     "drop_statements",
     "build_plan",
@@ -30,4 +31,5 @@ __all__ = [
     "has_binary_form",
     "plain_arrays",
     "result_processor",
+    "touched_columns",
 ]

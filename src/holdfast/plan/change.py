@@ -38,7 +38,7 @@ def plan_change(
     if mapper is not None:
         statement = _by_column(statement, mapper)
         _check_names(statement, mapper, column_keys or ())
-    touched = _touched(statement, mapper, column_keys or ()) if in_step and mapper is not None else ()
+    touched = touched_columns(statement, mapper, column_keys or ()) if in_step and mapper is not None else ()
     if touched or any(entity_of(e) is not None for e in entities):
         statement = statement._clone()
         asked = [c for e in entities for c in (_entity_columns(e) if entity_of(e) is not None else [e])]
@@ -74,7 +74,7 @@ def _entity_columns(entity: Any) -> list[Any]:
     return [mapper.columns[name] for name in mapper.columns if PLAIN.wants(mapper, name)]
 
 
-def _touched(statement: Any, mapper: Mapper, column_keys: Sequence[str]) -> Sequence[Column[Any]]:
+def touched_columns(statement: Any, mapper: Mapper, column_keys: Sequence[str]) -> Sequence[Column[Any]]:
     """The key and the changed columns; nothing where the key itself changes, for the old one is not told."""
     keys = [mapper.columns[name] for name in mapper.primary_key]
     if isinstance(statement, Delete):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from sqlalchemy import MetaData, Table
@@ -28,6 +29,22 @@ EXISTING = {
 
 _TYPES = {"create_enum_type": True, "drop_enum_type": False}
 """Statements about types, and whether the type being there makes them needless."""
+
+
+_COMMITS = re.compile(
+    r"(?:\s+|--[^\n]*\n|\#[^\n]*\n|/\*(?!!).*?\*/)*"
+    r"(?:(?:CREATE|DROP)\s(?!(?:OR\s+REPLACE\s+)?TEMPORARY\s)"
+    r"|(?:ALTER|RENAME|TRUNCATE|GRANT|REVOKE|ANALYZE|OPTIMIZE|REPAIR|CHECK|LOCK|UNLOCK|FLUSH|INSTALL|UNINSTALL)\s)",
+    re.IGNORECASE | re.DOTALL,
+)
+
+
+def commits_what_is_open(sql: str) -> bool:
+    """Whether a server without transactions for DDL commits before this statement; temporary tables are apart.
+
+    https://mariadb.com/kb/en/sql-statements-that-cause-an-implicit-commit/
+    """
+    return _COMMITS.match(sql) is not None
 
 
 def create_statements(

@@ -65,6 +65,7 @@ class Plan:
 
     ``sql`` is final unless ``bind`` answers another text: a statement with IN lists has one for each length.
     ``writes`` says that it must run in a transaction; ``refreshes`` that loaded objects take the row's values; ``locks`` that it locks rows;
+    ``commits`` that the server commits what is open before it;
     ``loads`` that more statements follow for relations (None: not asked yet).
     """
 
@@ -77,6 +78,7 @@ class Plan:
     writes: bool = False
     refreshes: bool = False
     locks: bool = False
+    commits: bool = False
     unique: bool = False
     loads: bool | None = None
     touches: Mapper | None = None

@@ -11,6 +11,7 @@ from sqlalchemy.engine.result import Result
 from sqlalchemy.sql.dml import UpdateBase
 
 from holdfast.errors import (
+    ImplicitCommit,
     InvalidRequestError,
     MissingKey,
     TransactionFailed,
@@ -21,7 +22,7 @@ from holdfast.model import (
     Mapper,
     mapper_of,
 )
-from holdfast.plan import Plan, build_plan
+from holdfast.plan import Plan, build_plan, commits_what_is_open
 from holdfast.query import LoaderOption
 from holdfast.steps import Answer, Fetch, Operation, execute, fetch, run
 
@@ -29,6 +30,7 @@ from . import eager, statements
 from .keys import key_loader
 from .locks import judge_locks, lock_options, read_only_lock
 from .results import change_result, named_result, rows_result
+from .touched import judge_returning
 from .transactions import Transactions
 
 
@@ -52,7 +54,9 @@ class Asking(Transactions):
         if isinstance(statement, str):
             raise InvalidRequestError("A string is not a statement", mend='Write text("...").')
         plan, bound, params = self.plan(statement, params, options)
-        if plan.writes or self.scope is not None:
+        if plan.commits:
+            self._refuse_commit()
+        elif plan.writes or self.scope is not None:
             if plan.locks and self.scope is not None and self.scope.read_only:
                 raise read_only_lock()
             if not self.in_transaction:
@@ -64,6 +68,9 @@ class Asking(Transactions):
                 return rows_result(plan, hydrate(plan, rows, self, _asks_refresh(statement, options)))
             return (yield from self._rows(plan, statement, rows, options))
         if plan.kind == "count":
+            untold = plan.touches is not None and not self.backend.capabilities.changes_tell
+            if untold and statements.follows(self, statement, options):
+                return (yield from statements.run_untold(self, plan, statement, params, (sql, values)))
             count = yield from execute(sql, values)
             self.changed_behind()
             return change_result(None, None, count)
@@ -98,8 +105,11 @@ class Asking(Transactions):
     def _build(self, statement: Any, bound: Sequence[Any], *rest: Any, in_step: bool = False) -> Plan:
         """Make a plan, unless the server lacks a lock it asks for; what locks is in need of a transaction."""
         capabilities = self.backend.capabilities
+        judge_returning(statement, capabilities)
         locks = judge_locks(statement, capabilities.locks, server=capabilities.server)
         plan = build_plan(statement, self.backend.dialect, bound, *rest, in_step=in_step)
+        if not capabilities.ddl_transactional and plan.kind != "rows":
+            plan.commits = commits_what_is_open(plan.sql)
         if locks:
             plan.locks = plan.writes = plan.refreshes = True
         return plan
@@ -145,6 +155,11 @@ class Asking(Transactions):
         rows = [tuple(row[i] for i in places) for row in answer.rows]
         return (yield from self._rows(plan, statement, rows, options))
 
+    def _refuse_commit(self) -> None:
+        """A statement that commits what is open may only come where nothing is."""
+        if self.in_transaction or self.scope is not None:
+            raise ImplicitCommit(server=self.backend.capabilities.server)
+
     def run_core(self, statement: Any) -> Operation[list[Any]]:
         """Run a Core statement with RETURNING inside a flush; answers processed rows."""
         plan, bound, params = self.plan(statement, None)
@@ -152,6 +167,11 @@ class Asking(Transactions):
         rows = yield from fetch(sql, values, binary=plan.binary)
         out = self.hydrate(plan, rows, False)
         return [(value,) for value in out] if len(plan.slots) == 1 else out
+
+    def run_count(self, statement: Any) -> Operation[int]:
+        """Run a Core statement inside a flush; answers how many rows it touched."""
+        plan, bound, params = self.plan(statement, None, {"synchronize_session": False})
+        return (yield from execute(*plan.bind(bound, params)))
 
     def hydrate(self, plan: Plan, rows: Sequence[Any], refresh: bool) -> list[Any]:
         return hydrate(plan, rows, self, refresh)

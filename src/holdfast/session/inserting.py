@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import ClauseElement, insert
+from sqlalchemy import ClauseElement, func, insert, select
 
 from holdfast.errors import MissingKey, StaleDataError
 from holdfast.model import RAW, Mapper
@@ -166,11 +166,26 @@ def _insert_expression(
     plain = [name for name in names if not isinstance(values.setdefault(name, None), ClauseElement)]
     back = [*omitted, *shape.computed, *(name for name in names if name not in plain)]
     back += [name for name in mapper.primary_key if name not in back]
-    statement = (
-        insert(mapper.table)
-        .values({mapper.columns[name]: values[name] for name in names})
-        .returning(*(mapper.columns[name] for name in back))
-    )
-    rows = yield from core.run_core(statement)
+    columns = [mapper.columns[name] for name in back]
+    statement = insert(mapper.table).values({mapper.columns[name]: values[name] for name in names})
+    if core.backend.capabilities.returning:
+        rows = yield from core.run_core(statement.returning(*columns))
+    else:
+        yield from core.run_count(statement)
+        rows = yield from core.run_core(select(*columns).where(*_inserted(mapper, values, plain)))
     take_back(mapper, [values], back, rows)
     settle_inserted(core, mapper, [instance])
+
+
+def _inserted(mapper: Mapper, values: dict[str, Any], plain: list[str]) -> list[Any]:
+    """The key of a row just inserted, where INSERT does not tell: one part of it may be the server's."""
+    keys = {name: mapper.columns[name] for name in mapper.primary_key}
+    made = [name for name in keys if name not in plain]
+    if made and (len(made) > 1 or keys[made[0]] is not mapper.table._autoincrement_column):
+        raise MissingKey(
+            f"The key of this {mapper.name} is made by the server, which cannot tell it",
+            mend=f"Give {mapper.name}.{made[0]} a plain value.",
+        )
+    return [
+        column == (func.last_insert_id() if name in made else values[name]) for name, column in keys.items()
+    ]

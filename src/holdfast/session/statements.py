@@ -21,10 +21,11 @@ from sqlalchemy.sql.dml import Delete, Insert, Update
 from holdfast.hydrate import renew
 from holdfast.model import RAW, Mapper
 from holdfast.plan import Plan, build_plan, column_values, entity_of
-from holdfast.steps import Operation, execute_each, execute_many, fetch
+from holdfast.steps import Operation, execute, execute_each, execute_many, fetch
 
 from .results import change_result
 from .settle import settle_deleted
+from .touched import ask_touched, follow_touched
 from .versions import ask_versions, compared_names, followed, stale
 
 if TYPE_CHECKING:
@@ -42,8 +43,16 @@ Parameters = Sequence[Mapping[str, Any]]
 
 def wants_step(core: Asking, statement: Any, options: Mapping[str, Any] | None) -> bool:
     """Whether an UPDATE or DELETE must tell which rows it touched."""
+    known = core.backend.capabilities
+    if not known.changes_tell and not (known.delete_returning and statement._returning):
+        return False
+    return follows(core, statement, options)
+
+
+def follows(core: Asking, statement: Any, options: Mapping[str, Any] | None) -> bool:
+    """Whether loaded objects follow an UPDATE or DELETE."""
     mapper = None if isinstance(statement, Insert) else entity_of(statement.table)
-    if mapper is None or not core.backend.capabilities.returning:
+    if mapper is None:
         return False
     said = {**statement._execution_options, **(options or {})}
     if said.get("synchronize_session", "auto") is False:
@@ -51,6 +60,17 @@ def wants_step(core: Asking, statement: Any, options: Mapping[str, Any] | None) 
     if isinstance(statement, Delete) and any(entity_of(e) is not None for e in statement._returning):
         return True  # what it returns is deleted already
     return any(member() is not None for member in core.identity(mapper).values())
+
+
+def run_untold(
+    core: Asking, plan: Plan, statement: Any, params: Mapping[str, Any] | None, sent: Any
+) -> Operation[Result[Any]]:
+    """Run a change that loaded objects follow where the server does not tell of rows; ``sent``: SQL and values."""
+    keys = yield from ask_touched(core, plan, statement, params)
+    count = yield from execute(*sent)
+    core.changed_behind()
+    yield from follow_touched(core, plan, statement, tuple(params or ()), keys, _put)
+    return change_result(None, None, count)
 
 
 def finish_change(core: Asking, plan: Plan, statement: Any, out: list[Any]) -> Result[Any]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import ClauseElement, update
+from sqlalchemy import ClauseElement, select, update
 
+from holdfast.errors import ReturningNotSupported
 from holdfast.model import MISSING, Mapper
 from holdfast.native import changed, take, values_of
 from holdfast.steps import Operation
@@ -150,11 +151,33 @@ def _update_expression(
     computed = [name for name in names if isinstance(values[name], ClauseElement)]
     back = list(dict.fromkeys([*computed, *shape.renewed, *mapper.primary_key]))
     found = condition(core, mapper, instance)
-    statement = (
-        update(mapper.table).where(found).values(sent).returning(*(mapper.columns[name] for name in back))
-    )
-    rows = yield from core.run_core(statement)
+    statement = update(mapper.table).where(found).values(sent)
+    columns = [mapper.columns[name] for name in back]
+    if core.backend.capabilities.update_returning:
+        rows = yield from core.run_core(statement.returning(*columns))
+    else:
+        rows = yield from _update_and_ask(core, mapper, instance, statement, sent, columns)
     if len(rows) != 1:
         raise stale(mapper, 1, len(rows), "updated")
     take_back(mapper, [values], back, rows)
     settle_updated(core, mapper, [instance], names)
+
+
+def _update_and_ask(
+    core: SessionCore, mapper: Mapper, instance: Any, statement: Any, sent: dict[Any, Any], columns: list[Any]
+) -> Operation[list[Any]]:
+    """Update a row, and ask for what it has now, where UPDATE does not tell."""
+    keys = [mapper.columns[name] for name in mapper.primary_key]
+    if any(isinstance(sent.get(column), ClauseElement) for column in keys):
+        raise ReturningNotSupported(
+            server=core.backend.capabilities.server,
+            kind="UPDATE",
+            mend=f"Give the key of {mapper.name} a plain value, not an SQL expression.",
+        )
+    before = core.row_key(mapper, instance)
+    count = yield from core.run_count(statement)
+    if count != 1:
+        raise stale(mapper, 1, count, "updated")
+    now = [sent.get(column, value) for column, value in zip(keys, before, strict=True)]
+    found = select(*columns).where(*(column == value for column, value in zip(keys, now, strict=True)))
+    return (yield from core.run_core(found))
