@@ -7,6 +7,7 @@ server says, not what a clock says.  Blocking sessions play on a thread each, as
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +19,7 @@ from sqlalchemy import text
 
 from holdfast import AsyncDatabase, Database
 from holdfast.errors import DatabaseError
+from tests.conftest import ask, mariadb
 
 from .anomalies import START, Anomaly, History, Row, Step
 from .waiting import PATIENCE_SECONDS
@@ -26,7 +28,7 @@ Begin = dict[str, Any]
 """The arguments of ``session.begin``."""
 
 IsWaiting = Callable[[str], Awaitable[bool]]
-"""Whether the transaction of that name waits for a lock."""
+"""Whether the transaction of that name waits for a lock; the name is the one `_name` made known to the server."""
 
 
 class Player:
@@ -38,6 +40,7 @@ class Player:
         self.call = call
         self.history = history
         self.pending: asyncio.Task[None] | None = None
+        self.known_as = who
 
     async def take(self, step: Step) -> None:
         """Take a step; a transaction that was refused is rolled back, and takes no more."""
@@ -97,7 +100,7 @@ async def _settle(player: Player, is_waiting: IsWaiting) -> None:
         if player.pending.done():
             player.pending.result()
             return
-        if await is_waiting(player.who):
+        if await is_waiting(player.known_as):
             return
         if time.monotonic() > deadline:
             raise TimeoutError(f"{player.who} neither goes on nor waits for a lock")
@@ -111,8 +114,9 @@ async def _player(
         async with db.session() as session:
             if begin is not None:
                 session.begin(**begin)
-            await _name(session.execute, who, db.dialect_name)
-            yield Player(who, session, lambda act, *rest: act(*rest), history)
+            player = Player(who, session, lambda act, *rest: act(*rest), history)
+            await _name(player, db.dialect_name)
+            yield player
         return
     with ThreadPoolExecutor(1) as thread:
         loop = asyncio.get_running_loop()
@@ -124,16 +128,20 @@ async def _player(
         try:
             if begin is not None:
                 await call(lambda: blocking.begin(**begin))
-            await _name(lambda s: call(blocking.execute, s), who, db.dialect_name)
-            yield Player(who, blocking, call, history)
+            player = Player(who, blocking, call, history)
+            await _name(player, db.dialect_name)
+            yield player
         finally:
             await call(blocking.close)
 
 
-async def _name(execute: Callable[[Any], Awaitable[Any]], who: str, server: str) -> None:
-    """Tell the server who it is, so that the watcher knows; SET takes no snapshot, a query would."""
+async def _name(player: Player, server: str) -> None:
+    """Let the watcher know who it is; SET takes no snapshot, nor does a question that touches no table."""
     if server == "postgresql":
-        await execute(text(f"SET LOCAL application_name = '{who}'"))
+        await player.call(player.session.execute, text(f"SET LOCAL application_name = '{player.who}'"))
+    elif server == "mariadb":
+        asked = await player.call(player.session.execute, text("SELECT CONNECTION_ID()"))
+        player.known_as = str(asked.scalar_one())
 
 
 async def _fill(db: Database | AsyncDatabase) -> None:
@@ -170,6 +178,19 @@ async def watch(url: str) -> AsyncIterator[IsWaiting]:
     """A watcher of a server: says who waits.  On SQLite nobody does: who cannot go on is told at once."""
     if url.startswith("sqlite"):
         yield _nobody
+        return
+    if url.startswith("mariadb"):
+        with mariadb(url) as connection:
+
+            async def waits(number: str) -> bool:
+                ((_, _, status),) = await asyncio.to_thread(ask, connection, "SHOW ENGINE INNODB STATUS")
+                mine = rf"^MariaDB thread id {number},"
+                return any(
+                    re.search(mine, part, re.MULTILINE) and re.search(r"^LOCK WAIT ", part, re.MULTILINE)
+                    for part in status.split("---TRANSACTION ")
+                )
+
+            yield waits
         return
     plain = url.replace("+asyncpg", "").replace("+psycopg", "")
     async with await psycopg.AsyncConnection.connect(plain, autocommit=True) as connection:
