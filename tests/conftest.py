@@ -96,14 +96,9 @@ def _server_of(variable: str, name: str) -> str:
 @pytest.fixture(scope="session")
 def _worker_database(postgresql_server: str) -> Iterator[str]:
     """One database per pytest worker, made at its first use and dropped at its end."""
-    import psycopg
-
-    worker = os.environ.get("PYTEST_XDIST_WORKER", "main")
-    name = f"holdfast_test_{worker}_{os.getpid()}"
-    with psycopg.connect(postgresql_server, autocommit=True) as connection:
-        connection.execute(f'CREATE DATABASE "{name}" TEMPLATE template0')
-        yield with_database(postgresql_server, name)
-        connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+    name = f"holdfast_test_{os.environ.get('PYTEST_XDIST_WORKER', 'main')}_{os.getpid()}"
+    with own_database(postgresql_server, name) as url:
+        yield url
 
 
 @pytest.fixture
@@ -149,11 +144,8 @@ def ask(connection: pymysql.Connection[Any], sql: str) -> list[tuple[Any, ...]]:
 def _worker_mariadb(mariadb_server: str) -> Iterator[str]:
     """One database per pytest worker, made at its first use and dropped at its end."""
     name = f"holdfast_test_{os.environ.get('PYTEST_XDIST_WORKER', 'main')}_{os.getpid()}"
-    with mariadb(mariadb_server) as connection:
-        ask(connection, f"CREATE DATABASE `{name}` CHARACTER SET utf8mb4")
-    yield with_database(mariadb_server, name)
-    with mariadb(mariadb_server) as connection:
-        ask(connection, f"DROP DATABASE `{name}`")
+    with own_database(mariadb_server, name) as url:
+        yield url
 
 
 @pytest.fixture
@@ -191,6 +183,24 @@ def async_database_url(request: pytest.FixtureRequest) -> str:
     server, _, driver = request.param.partition("+")
     url: str = request.getfixturevalue(f"{server}_url")
     return url.replace(f"{server}://", f"{request.param}://", 1) if driver else url
+
+
+@contextmanager
+def own_database(server: str, name: str) -> Iterator[str]:
+    """A database of that name for as long as the block runs."""
+    if server.startswith("mariadb"):
+        with mariadb(server) as connection:
+            ask(connection, f"CREATE DATABASE `{name}` CHARACTER SET utf8mb4")
+        yield with_database(server, name)
+        with mariadb(server) as connection:
+            ask(connection, f"DROP DATABASE `{name}`")
+        return
+    import psycopg
+
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute(f'CREATE DATABASE "{name}" TEMPLATE template0')
+        yield with_database(server, name)
+        connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
 
 
 def with_database(url: str, name: str) -> str:

@@ -24,6 +24,7 @@ from tests.rooms.oracle import let
 
 FORMS: dict[str, Callable[[Any], Any]] = {}
 ON_POSTGRESQL: dict[str, Callable[[Any], Any]] = {}
+ON_MARIADB: dict[str, Callable[[Any], Any]] = {}
 
 
 def form(make: Callable[[Any], Any]) -> Callable[[Any], Any]:
@@ -33,6 +34,11 @@ def form(make: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
 def on_postgresql(make: Callable[[Any], Any]) -> Callable[[Any], Any]:
     ON_POSTGRESQL[make.__name__] = make
+    return make
+
+
+def on_mariadb(make: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    ON_MARIADB[make.__name__] = make
     return make
 
 

@@ -14,6 +14,7 @@ from tests.rooms.oracle import plain
 Work = Callable[[Any, Any], Any]
 CHANGES: dict[str, Work] = {}
 ON_POSTGRESQL: dict[str, Work] = {}
+ON_MARIADB: dict[str, Work] = {}
 
 
 def change(work: Work) -> Work:
@@ -23,6 +24,11 @@ def change(work: Work) -> Work:
 
 def on_postgresql(work: Work) -> Work:
     ON_POSTGRESQL[work.__name__] = work
+    return work
+
+
+def on_mariadb(work: Work) -> Work:
+    ON_MARIADB[work.__name__] = work
     return work
 
 

@@ -269,11 +269,18 @@ def fill(engine: sa.Engine, side: Side) -> None:
             connection.execute(sa.insert(table), rows[table.name])
             if connection.dialect.name == "postgresql" and "id" in table.c:
                 connection.execute(sa.text(f"SELECT setval('{table.name}_id_seq', 1000)"))
+    if engine.dialect.name == "mariadb":  # after all, for it commits
+        with engine.begin() as connection:
+            for table in side.Base.metadata.sorted_tables:
+                if "id" in table.c:
+                    connection.execute(sa.text(f"ALTER TABLE {table.name} AUTO_INCREMENT = 1001"))
 
 
 def engine_of(url: str) -> sa.Engine:
     """SQLAlchemy's own engine on a test database."""
-    return sa.create_engine(url.replace("postgresql://", "postgresql+psycopg://", 1), poolclass=sa.NullPool)
+    scheme, _, rest = url.partition("://")
+    driver = {"postgresql": "+psycopg", "mariadb": "+pymysql"}.get(scheme, "")
+    return sa.create_engine(f"{scheme}{driver}://{rest}", poolclass=sa.NullPool)
 
 
 def let(make: Callable[..., Any], *values: Any) -> Any:

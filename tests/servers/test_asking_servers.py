@@ -1,9 +1,10 @@
-"""The forms of `tests.rooms.asking_forms` on PostgreSQL, by every driver, beside SQLAlchemy's ORM."""
+"""The forms of `tests.rooms.asking_forms` on PostgreSQL and MariaDB, by every driver, beside SQLAlchemy's ORM."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -11,25 +12,75 @@ import sqlalchemy as sa
 from sqlalchemy import delete, insert, update
 
 from holdfast import AsyncDatabase, Database, select
-from tests.conftest import with_database
+from tests.conftest import own_database
 from tests.rooms import asking_forms, changing_forms
 from tests.rooms.oracle import Pair, Side, names, plain
 
-FORMS = {**asking_forms.FORMS, **asking_forms.ON_POSTGRESQL}
-CHANGES = {**changing_forms.CHANGES, **changing_forms.ON_POSTGRESQL}
+FORMS = {
+    "postgresql": {**asking_forms.FORMS, **asking_forms.ON_POSTGRESQL},
+    "mariadb": {**asking_forms.FORMS, **asking_forms.ON_MARIADB},
+}
+CHANGES = {
+    "postgresql": {**changing_forms.CHANGES, **changing_forms.ON_POSTGRESQL},
+    "mariadb": {**changing_forms.CHANGES, **changing_forms.ON_MARIADB},
+}
+ASYNC = {"postgresql": ["asyncpg", "psycopg"]}
+
+
+def each(forms: dict[str, dict[str, Any]]) -> Any:
+    """All forms of each server."""
+    return pytest.mark.parametrize(
+        ("pair", "name"),
+        [
+            pytest.param(server, name, marks=getattr(pytest.mark, server), id=f"{server}-{name}")
+            for server, known in forms.items()
+            for name in known
+        ],
+        indirect=["pair"],
+    )
+
+
+def each_async() -> Any:
+    """Each async driver of each server."""
+    return pytest.mark.parametrize(
+        ("pair", "driver"),
+        [
+            pytest.param(server, driver, marks=getattr(pytest.mark, server), id=driver)
+            for server, drivers in ASYNC.items()
+            for driver in drivers
+        ],
+        indirect=["pair"],
+    )
 
 
 @pytest.fixture(scope="module")
-def pair(postgresql_server: str) -> Iterator[Pair]:
-    import psycopg
+def _pairs(request: pytest.FixtureRequest) -> Iterator[dict[str, Pair]]:
+    with ExitStack() as stack:
+        yield _Pairs(request, stack)
 
-    name = f"holdfast_asking_{os.getpid()}"
-    with psycopg.connect(postgresql_server, autocommit=True) as connection:
-        connection.execute(f'CREATE DATABASE "{name}" TEMPLATE template0')
-        made = Pair(with_database(postgresql_server, name))
-        yield made
-        made.close()
-        connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+
+class _Pairs(dict[str, Pair]):
+    """The shop on each server, made when it is first asked for."""
+
+    def __init__(self, request: pytest.FixtureRequest, stack: ExitStack) -> None:
+        self.request = request
+        self.stack = stack
+
+    def __missing__(self, server: str) -> Pair:
+        url = self.request.getfixturevalue(f"{server}_server")
+        own = self.stack.enter_context(own_database(url, f"holdfast_asking_{os.getpid()}"))
+        made = self[server] = Pair(own)
+        self.stack.callback(made.close)
+        return made
+
+
+@pytest.fixture
+def pair(_pairs: dict[str, Pair], request: pytest.FixtureRequest) -> Pair:
+    return _pairs[request.param]
+
+
+def server_of(pair: Pair) -> str:
+    return pair.url.partition("://")[0]
 
 
 def answer(side: Side, result: Any) -> tuple[list[str], set[str]]:
@@ -38,36 +89,37 @@ def answer(side: Side, result: Any) -> tuple[list[str], set[str]]:
 
 
 def expected(pair: Pair, name: str) -> tuple[list[str], set[str]]:
-    return pair.ask_theirs(lambda side, session: answer(side, session.execute(FORMS[name](side))))
+    form = FORMS[server_of(pair)][name]
+    return pair.ask_theirs(lambda side, session: answer(side, session.execute(form(side))))
 
 
-@pytest.mark.postgresql
-@pytest.mark.parametrize("name", FORMS)
+@each(FORMS)
 def test_a_form_answers_as_the_oracle_does(pair: Pair, name: str) -> None:
     rows, keys = expected(pair, name)
+    form = FORMS[server_of(pair)][name]
 
     for _ in range(2):
-        ours, our_keys = pair.ask_ours(lambda side, session: answer(side, session.execute(FORMS[name](side))))
+        ours, our_keys = pair.ask_ours(lambda side, session: answer(side, session.execute(form(side))))
 
         assert ours == rows
         assert keys <= our_keys
 
 
-@pytest.mark.postgresql
-@pytest.mark.parametrize("name", CHANGES)
+@each(CHANGES)
 def test_a_change_does_what_the_oracle_does(pair: Pair, name: str) -> None:
-    wanted = pair.ask_theirs(CHANGES[name])
+    change = CHANGES[server_of(pair)][name]
+    wanted = pair.ask_theirs(change)
 
     for _ in range(2):
-        assert pair.ask_ours(CHANGES[name]) == wanted
+        assert pair.ask_ours(change) == wanted
 
 
-@pytest.mark.postgresql
-@pytest.mark.parametrize("driver", ["asyncpg", "psycopg"])
+@each_async()
 async def test_async_drivers_answer_as_the_oracle_does(pair: Pair, driver: str) -> None:
     wrong = {}
-    async with AsyncDatabase(pair.url.replace("postgresql://", f"postgresql+{driver}://")) as db:
-        for name, form in FORMS.items():
+    server = server_of(pair)
+    async with AsyncDatabase(pair.url.replace(f"{server}://", f"{server}+{driver}://")) as db:
+        for name, form in FORMS[server].items():
             rows, _ = expected(pair, name)
             async with db.session() as session:
                 found = answer(pair.ours, await session.execute(form(pair.ours)))
@@ -77,7 +129,7 @@ async def test_async_drivers_answer_as_the_oracle_does(pair: Pair, driver: str) 
     assert wrong == {}
 
 
-@pytest.mark.postgresql
+@pytest.mark.parametrize("pair", list(FORMS), indirect=True)
 def test_a_locked_row_is_fresh(pair: Pair) -> None:
     m = pair.ours
     with pair.db.session() as session, Database(pair.url) as other:
@@ -93,11 +145,11 @@ def test_a_locked_row_is_fresh(pair: Pair) -> None:
         session.commit()
 
 
-@pytest.mark.postgresql
-@pytest.mark.parametrize("driver", ["asyncpg", "psycopg"])
+@each_async()
 async def test_changes_by_async_drivers(pair: Pair, driver: str) -> None:
     m = pair.ours
-    url = pair.url.replace("postgresql://", f"postgresql+{driver}://")
+    server = server_of(pair)
+    url = pair.url.replace(f"{server}://", f"{server}+{driver}://")
     async with AsyncDatabase(url) as db, db.session() as session:
         users = (await session.scalars(select(m.User).order_by(m.User.id))).all()
         rows = [{"id": 90 + n, "name": f"u{n}", "meta": {"n": n}} for n in range(3)]
