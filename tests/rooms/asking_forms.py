@@ -27,6 +27,9 @@ ON_POSTGRESQL: dict[str, Callable[[Any], Any]] = {}
 ON_MARIADB: dict[str, Callable[[Any], Any]] = {}
 
 
+NOT_ON_MARIADB = frozenset({"filter_aggregate"})  # FILTER
+
+
 def form(make: Callable[[Any], Any]) -> Callable[[Any], Any]:
     FORMS[make.__name__] = make
     return make
@@ -637,3 +640,40 @@ def date_math(m: Any) -> Any:
 @on_postgresql
 def tablesample(m: Any) -> Any:
     return m.select(m.aliased(m.Tag, sa.tablesample(m.Tag.__table__, func.bernoulli(100))))
+
+
+# ---------------------------------------------------------------- MariaDB
+
+
+@on_mariadb
+def group_concat(m: Any) -> Any:
+    return m.select(m.Post.author_id, func.group_concat(m.Post.title)).group_by(m.Post.author_id)
+
+
+@on_mariadb
+def locked(m: Any) -> Any:
+    return m.select(m.User).where(m.User.id < 3).with_for_update(skip_locked=True)
+
+
+@on_mariadb
+def shared(m: Any) -> Any:
+    return m.select(m.User).where(m.User.id < 3).with_for_update(read=True)
+
+
+@on_mariadb
+def regular_expression(m: Any) -> Any:
+    return m.select(m.User).where(m.User.name.regexp_match("^[A-B]"))
+
+
+@on_mariadb
+def question_marks(m: Any) -> Any:
+    """What stands in quotes, names and comments is no placeholder."""
+    marked = sa.literal_column("'? it''s \\\\ ?'").label("a?b")
+    return m.select(marked, m.User.name).where(m.User.name != "?", m.User.id == 1).prefix_with("/* ? */")
+
+
+@on_mariadb
+def recursive(m: Any) -> Any:
+    tree = m.select(m.Node.id, m.Node.parent_id).where(m.Node.id == 1).cte("tree", recursive=True)
+    tree = tree.union_all(sa.select(m.Node.id, m.Node.parent_id).where(m.Node.parent_id == tree.c.id))
+    return m.select(tree.c.id)
