@@ -177,7 +177,7 @@ def database_url(request: pytest.FixtureRequest) -> str:
     return url
 
 
-@pytest.fixture(params=["sqlite", "postgresql+asyncpg", "postgresql+psycopg"])
+@pytest.fixture(params=["sqlite", "postgresql+asyncpg", "postgresql+psycopg", "mariadb+asyncmy"])
 def async_database_url(request: pytest.FixtureRequest) -> str:
     """An empty database for each async driver in turn."""
     server, _, driver = request.param.partition("+")
@@ -206,3 +206,8 @@ def own_database(server: str, name: str) -> Iterator[str]:
 def with_database(url: str, name: str) -> str:
     """Point a URL at another database of the same server."""
     return re.sub(r"^(\w[\w+]*://[^/?]*)(/[^?]*)?", rf"\1/{name}", url, count=1)
+
+
+def without_driver(url: str) -> str:
+    """The URL that names no driver."""
+    return re.sub(r"^(\w+)\+\w+://", r"\1://", url)

@@ -8,7 +8,7 @@ the tables hold, with every key replaced by the label of its row, so that genera
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from types import SimpleNamespace
 from typing import Any
 
@@ -23,6 +23,7 @@ from holdfast.errors import HoldfastError
 from holdfast.model import BATCH, RAW, Direction, mapper_of
 from holdfast.observe import StatementStarted
 from holdfast.session.changes import GONE
+from tests.conftest import ask, mariadb
 from tests.properties.oracle_models import HOLDFAST, KINDS, SQLALCHEMY
 
 Tables = dict[str, dict[str, dict[str, Any]]]
@@ -389,6 +390,42 @@ class PostgresqlPlace:
         self.database.close()
         self.engine.dispose()
         self.raw.close()
+
+
+class MariadbPlace:
+    """Two databases of one server, one for each side; emptied before each use."""
+
+    def __init__(self, url: str) -> None:
+        ours = sa.make_url(url)
+        theirs = ours.set(drivername="mariadb+pymysql", database=f"{ours.database}_theirs")
+        self.names = (ours.database, theirs.database)
+        self.close_raw = ExitStack()
+        self.raw = self.close_raw.enter_context(mariadb(url))
+        ask(self.raw, f"CREATE OR REPLACE DATABASE `{theirs.database}` CHARACTER SET utf8mb4")
+        self.engine = sa.create_engine(theirs)
+        self.database = holdfast.Database(url)
+        SQLALCHEMY.Base.metadata.create_all(self.engine)
+        self.database.create_all(HOLDFAST.Base)
+
+    @contextmanager
+    def sides(self) -> Iterator[tuple[OurSide, OrmSide]]:
+        ask(self.raw, "SET foreign_key_checks = 0")
+        for name in SQLALCHEMY.Base.metadata.tables:
+            for database in self.names:
+                ask(self.raw, f"DELETE FROM `{database}`.`{name}`")
+        ours, theirs = OurSide(self.database), OrmSide(self.engine)
+        try:
+            yield ours, theirs
+        finally:
+            ours.session.close()
+            theirs.session.close()
+            ours.forget()
+
+    def close(self) -> None:
+        self.database.close()
+        self.engine.dispose()
+        ask(self.raw, f"DROP DATABASE `{self.names[1]}`")
+        self.close_raw.close()
 
 
 def _in_schema(url: str, schema: str, driver: str) -> Any:

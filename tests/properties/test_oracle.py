@@ -26,7 +26,7 @@ from hypothesis.stateful import (
 
 from tests.properties.oracle_async import AsyncPostgresqlPlace, async_sqlite_sides
 from tests.properties.oracle_models import KINDS
-from tests.properties.oracle_sides import PostgresqlPlace, Side, sqlite_sides
+from tests.properties.oracle_sides import MariadbPlace, PostgresqlPlace, Side, sqlite_sides
 
 NIGHTLY = bool(os.environ.get("HOLDFAST_NIGHTLY"))
 
@@ -657,6 +657,14 @@ def test_postgresql_leaves_what_the_oracle_leaves(postgresql_url: str) -> None:
     place = PostgresqlPlace(postgresql_url)
     try:
         run(place.sides, 3000 if NIGHTLY else 100, 40)
+    finally:
+        place.close()
+
+
+def test_mariadb_leaves_what_the_oracle_leaves(mariadb_url: str) -> None:
+    place = MariadbPlace(mariadb_url)
+    try:
+        run(place.sides, 3000 if NIGHTLY else 60, 40)
     finally:
         place.close()
 

@@ -19,7 +19,7 @@ from sqlalchemy import text
 
 from holdfast import AsyncDatabase, Database
 from holdfast.errors import DatabaseError
-from tests.conftest import ask, mariadb
+from tests.conftest import ask, mariadb, without_driver
 
 from .anomalies import START, Anomaly, History, Row, Step
 from .waiting import PATIENCE_SECONDS
@@ -192,7 +192,7 @@ async def watch(url: str) -> AsyncIterator[IsWaiting]:
 
             yield waits
         return
-    plain = url.replace("+asyncpg", "").replace("+psycopg", "")
+    plain = without_driver(url)
     async with await psycopg.AsyncConnection.connect(plain, autocommit=True) as connection:
 
         async def is_waiting(who: str) -> bool:

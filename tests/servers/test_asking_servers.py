@@ -30,7 +30,7 @@ CHANGES = {
     "postgresql": {**changing_forms.CHANGES, **changing_forms.ON_POSTGRESQL},
     "mariadb": without(changing_forms.CHANGES, changing_forms.NOT_ON_MARIADB) | changing_forms.ON_MARIADB,
 }
-ASYNC = {"postgresql": ["asyncpg", "psycopg"]}
+ASYNC = {"postgresql": ["asyncpg", "psycopg"], "mariadb": ["asyncmy"]}
 
 
 def each(forms: dict[str, dict[str, Any]]) -> Any:

@@ -22,6 +22,7 @@ from holdfast import (
     mapped_column,
     select,
 )
+from tests.conftest import without_driver
 
 BUYERS, STOCK = 50, 10
 
@@ -130,7 +131,7 @@ def prepare(url: str) -> str:
 
 
 def plain(url: str) -> str:
-    return url.replace("+asyncpg", "").replace("+psycopg", "")
+    return without_driver(url)
 
 
 def assert_sold_once(url: str) -> None:

@@ -67,6 +67,14 @@ def test_pymysql_conforms(name: str, scheme: str, mariadb_url: str) -> None:
     assert exercise(driver, only=name) == [name]
 
 
+@pytest.mark.parametrize("scheme", ["mariadb", "mysql"])
+@pytest.mark.parametrize("name", ON_MARIADB)
+async def test_asyncmy_conforms(name: str, scheme: str, mariadb_url: str) -> None:
+    driver: Any = open_driver(mariadb_url.replace("mariadb", scheme, 1), asynchronous=True)
+
+    assert await exercise_async(driver, only=name) == [name]
+
+
 @pytest.mark.parametrize("name", ON_POSTGRESQL)
 @pytest.mark.parametrize("library", ["asyncpg", "psycopg"])
 async def test_async_drivers_conform(name: str, library: str, postgresql_url: str) -> None:

@@ -25,6 +25,7 @@ from holdfast import (
     select,
 )
 from holdfast.errors import ConnectionLost
+from tests.conftest import without_driver
 
 JOBS, WORKERS = 80, 8
 DEADLY = {3, 20, 21, 40, JOBS}
@@ -68,7 +69,7 @@ class Deaths:
     """Ends the connection of a worker over each deadly job, once."""
 
     def __init__(self, url: str) -> None:
-        self.url = url.replace("+asyncpg", "").replace("+psycopg", "")
+        self.url = without_driver(url)
         self.left = set(DEADLY)
 
     def kill(self, job_id: int, pid: int) -> None:

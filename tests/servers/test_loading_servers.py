@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import insert
 
 from holdfast import AsyncDatabase, Database, joinedload, select, selectinload
+from tests.conftest import without_driver
 from tests.rooms.loading_forms import OPTIONS, agree, entities, loaded
 from tests.rooms.oracle import Pair, counted, our_side, plain
 
@@ -169,7 +170,7 @@ async def test_options_by_async_drivers(pair: Pair, driver: str) -> None:
 
 
 async def test_a_graph_costs_one_statement_per_level(async_database_url: str) -> None:
-    pair = Pair(async_database_url.replace("+asyncpg", "").replace("+psycopg", ""))
+    pair = Pair(without_driver(async_database_url))
     m = pair.ours
     async with AsyncDatabase(async_database_url) as db, db.session() as session:
         users = (await session.scalars(select(m.User).order_by(m.User.id))).all()

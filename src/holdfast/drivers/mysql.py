@@ -16,7 +16,7 @@ Rule: no driver library is imported here.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import types as sqltypes
@@ -24,8 +24,11 @@ from sqlalchemy.dialects.mysql import TIME
 from sqlalchemy.dialects.mysql.base import MySQLDialect, MySQLTypeCompiler
 from sqlalchemy.engine import URL
 
+from holdfast import errors
 from holdfast.capabilities import Capabilities, Locks, ValuesTable
-from holdfast.drivers.mysql_errno import describe
+from holdfast.drivers.mysql_errno import build, describe
+from holdfast.drivers.sqlstate import outcome_of
+from holdfast.drivers.values import blame
 from holdfast.errors import BadUrl, ConnectionFailed
 
 SQL_MODE = (
@@ -43,9 +46,12 @@ ASK_FACTS = (
 )
 ASSUMED = {"mariadb": (10, 5), "mysql": (8, 0)}
 DEFAULT_PACKET_BYTES = 16 * 2**20
+STOP_SECONDS = 5
+"""How long the second connection may take that stops a statement of the first."""
 MOST_VALUES = 65_535
 """No limit of the servers, whose statements have only a length; a plan of more values is no longer a small thing."""
 
+_FOUND_ROWS = 2  # CLIENT_FOUND_ROWS
 _OPTIONS = frozenset(
     {
         "unix_socket",
@@ -71,13 +77,15 @@ _DIALECT_OPTIONS = ("json_serializer", "json_deserializer")
 class Family:
     """One database of MariaDB or MySQL: its dialect, its facts, and how its connections are set up."""
 
-    def __init__(self, url: URL, options: Mapping[str, Any], *, library: Any, driver: str) -> None:
+    def __init__(self, url: URL, options: Mapping[str, Any], *, driver: str) -> None:
         _check_options(url)
         settings = {name: value for name, value in options.items() if name in _DIALECT_OPTIONS}
         self.wants_mariadb = url.get_backend_name() == "mariadb"
-        full = url.set(drivername=f"{url.get_backend_name()}+{driver}")
+        full = url.set(
+            drivername=f"{url.get_backend_name()}+pymysql"
+        )  # asyncmy's own only adapts its cursors
         make: Any = full.get_dialect()
-        self.dialect: Any = make(dbapi=library, paramstyle="qmark", **settings)
+        self.dialect: Any = make(paramstyle="qmark", **settings)
         self.dialect.type_compiler_instance = _TypeCompiler(self.dialect)
         self.dialect.colspecs = {**self.dialect.colspecs, sqltypes.Time: _Time}
         server = "mariadb" if self.wants_mariadb else "mysql"
@@ -85,6 +93,8 @@ class Family:
         self.capabilities = capabilities(server, ASSUMED[server], driver, {})
         self.arguments: dict[str, Any] = dict(self.dialect.create_connect_args(url)[1])
         self.arguments |= {name: value for name, value in options.items() if name not in settings}
+        # An UPDATE counts the rows it finds, also those that had the values already.
+        self.arguments["client_flag"] = self.arguments.get("client_flag", 0) | _FOUND_ROWS
         self.sql_mode = _judge_mode(self.arguments.pop("sql_mode", None))
         self.first_words = self.arguments.pop("init_command", None)
         if self.arguments.pop("charset", "utf8mb4") != "utf8mb4":
@@ -92,6 +102,9 @@ class Family:
                 reason="the charset of a connection is utf8mb4",
                 mend="Leave `charset` out; tables may have any.",
             )
+        if isinstance(self.arguments.get("password"), str):
+            # Left to the drivers it would be Latin-1, and the server compares bytes.
+            self.arguments["password"] = self.arguments["password"].encode()
         self.target = describe_target(url)
         self.password = url.password
         self.facts: Mapping[str, str] | None = None
@@ -128,10 +141,9 @@ class Family:
         if self.on_learn is not None:
             self.on_learn(self.capabilities)
 
-    def connection_failed(
-        self, error: BaseException, number: int | None, sqlstate: str | None
-    ) -> ConnectionFailed:
+    def connection_failed(self, error: BaseException) -> ConnectionFailed:
         """Say why no connection could be opened; a server's text names only the user, host and database."""
+        number, sqlstate, _ = read_error(error)
         reason = describe(number, sqlstate) if number else type(error).__name__
         name = "MariaDB" if self.wants_mariadb else "MySQL"
         return ConnectionFailed(
@@ -153,6 +165,40 @@ _WORDS = {
     2005: ", the host is unknown",
     2026: ", TLS could not be agreed on",
 }
+
+
+class TooLongError(Exception):
+    """A statement that the server would not take, and would hang up on."""
+
+
+def translate(error: BaseException, sql: str, params: Sequence[Any], *, known: bool) -> BaseException:
+    """Give the typed error for a driver's, which is one of its own where it is ``known``."""
+    if isinstance(error, TooLongError):
+        return errors.ValueTooLong(
+            "The statement with its values is longer than the server takes (max_allowed_packet)",
+            mend="Save fewer or smaller values at once, or raise `max_allowed_packet` on the server.",
+            statement=sql,
+            orig=error,
+        )
+    if known:
+        number, sqlstate, text = read_error(error)
+        if number is not None:
+            return build(error, number, sqlstate, text, sql=sql, params=params)
+        outcome = outcome_of(errors.ConnectionLost, sql)
+        return errors.ConnectionLost(statement=sql, orig=error, outcome=outcome)
+    if isinstance(error, UnicodeEncodeError | OverflowError | TypeError | ValueError) and params:
+        kind, position = blame(params)
+        if kind is errors.WrongType and isinstance(error, OverflowError):
+            kind = errors.ValueOutOfRange
+        return kind(statement=sql, orig=error, position=position)
+    return error
+
+
+def read_error(error: BaseException) -> tuple[int | None, str | None, str]:
+    """Read (number, SQLSTATE, text); a client's own error has no SQLSTATE, and no number or 0 for a closed wire."""
+    number = error.args[0] if error.args and isinstance(error.args[0], int) else None
+    text = str(error.args[1]) if len(error.args) > 1 else ""
+    return number or None, getattr(error, "sqlstate", None), text
 
 
 def read_version(text: str) -> tuple[bool, tuple[int, ...]]:

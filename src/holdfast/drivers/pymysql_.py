@@ -15,19 +15,14 @@ from pymysql.constants import SERVER_STATUS
 from pymysql.err import MySQLError
 from sqlalchemy.engine import URL
 
-from holdfast import errors
 from holdfast.capabilities import Capabilities
-from holdfast.drivers import ends, mysql_errno
-from holdfast.drivers.mysql import ASK_FACTS, Family
+from holdfast.drivers import ends, mysql
+from holdfast.drivers.mysql import ASK_FACTS, Family, TooLongError
 from holdfast.drivers.mysql_text import render
-from holdfast.drivers.sqlstate import outcome_of
-from holdfast.drivers.values import blame
 from holdfast.errors import HoldfastError
 from holdfast.steps import Answer
 
 _IN_TRANSACTION: int = SERVER_STATUS.SERVER_STATUS_IN_TRANS
-STOP_SECONDS = 5
-"""How long the second connection may take that stops a statement of the first."""
 
 
 class PymysqlConnection:
@@ -73,7 +68,7 @@ class PymysqlConnection:
     def _send(self, statement: bytes) -> Any:
         """Send a statement, and answer PyMySQL's result."""
         if len(statement) >= self._most_bytes:
-            raise _TooLongError
+            raise TooLongError
         raw = self._raw
         try:
             raw.query(statement)
@@ -113,7 +108,7 @@ class PymysqlConnection:
     def _stop(self, how: str) -> None:
         """End the statement, or all of the connection, from a connection beside it."""
         with suppress(MySQLError, OSError):
-            beside = pymysql.connect(**{**self._family.arguments, "connect_timeout": STOP_SECONDS})
+            beside = pymysql.connect(**{**self._family.arguments, "connect_timeout": mysql.STOP_SECONDS})
             try:
                 beside.query(f"{how} {self._raw.thread_id()}")
             finally:
@@ -124,10 +119,6 @@ class PymysqlConnection:
             self._raw.close()
 
 
-class _TooLongError(Exception):
-    """A statement that the server would not take and would hang up on."""
-
-
 class PymysqlDriver:
     """MariaDB or MySQL, blocking."""
 
@@ -136,7 +127,7 @@ class PymysqlDriver:
     single = False
 
     def __init__(self, url: URL, options: Mapping[str, Any]) -> None:
-        self._family = Family(url, options, library=pymysql, driver="pymysql")
+        self._family = Family(url, options, driver="pymysql")
         self._family.arguments |= {"charset": "utf8mb4"}
         self.dialect = self._family.dialect
 
@@ -154,52 +145,28 @@ class PymysqlDriver:
     def connect(self) -> PymysqlConnection:
         """Open a connection and set it up; the first one tells the dialect about the server."""
         failed: HoldfastError
-        family = self._family
         raw: Any = None
         try:
-            raw = pymysql.connect(**family.arguments)
-            if family.facts is None:
-                raw.query(ASK_FACTS)
-                family.take_facts(raw._result.rows)
-            raw.query(family.setting_up())
-            if family.first_words:
-                raw.query(family.first_words)
-            return PymysqlConnection(raw, family)
+            raw = pymysql.connect(**self._family.arguments)
+            self._set_up(raw)
+            return PymysqlConnection(raw, self._family)
         except HoldfastError as error:
             failed = error
         except (MySQLError, OSError, RuntimeError) as error:
-            number, sqlstate, _ = _read(error)
-            failed = family.connection_failed(error, number, sqlstate)
+            failed = self._family.connection_failed(error)
         if raw is not None and raw.open:
             raw.close()
         raise failed
 
+    def _set_up(self, raw: Any) -> None:
+        family = self._family
+        if family.facts is None:
+            raw.query(ASK_FACTS)
+            family.take_facts(raw._result.rows)
+        raw.query(family.setting_up())
+        if family.first_words:
+            raw.query(family.first_words)
+
     def translate(self, error: BaseException, sql: str, params: Sequence[Any] = ()) -> BaseException:
         """Give the typed error for one of PyMySQL's."""
-        if isinstance(error, _TooLongError):
-            return errors.ValueTooLong(
-                "The statement with its values is longer than the server takes (max_allowed_packet)",
-                mend="Save fewer or smaller values at once, or raise `max_allowed_packet` on the server.",
-                statement=sql,
-                orig=error,
-            )
-        if isinstance(error, MySQLError):
-            number, sqlstate, text = _read(error)
-            if number is None:
-                return errors.ConnectionLost(
-                    statement=sql, orig=error, outcome=outcome_of(errors.ConnectionLost, sql)
-                )
-            return mysql_errno.build(error, number, sqlstate, text, sql=sql, params=params)
-        if isinstance(error, UnicodeEncodeError | OverflowError | TypeError | ValueError) and params:
-            kind, position = blame(params)
-            if kind is errors.WrongType and isinstance(error, OverflowError):
-                kind = errors.ValueOutOfRange
-            return kind(statement=sql, orig=error, position=position)
-        return error
-
-
-def _read(error: BaseException) -> tuple[int | None, str | None, str]:
-    """Read (number, SQLSTATE, text); what PyMySQL says itself has no SQLSTATE, and 0 for a closed connection."""
-    number = error.args[0] if error.args and isinstance(error.args[0], int) else None
-    text = str(error.args[1]) if len(error.args) > 1 else ""
-    return number or None, getattr(error, "sqlstate", None), text
+        return mysql.translate(error, sql, params, known=isinstance(error, MySQLError))

@@ -345,6 +345,16 @@ class Ping:
         return port.ping()
 
 
+@dataclass(frozen=True)
+class Close:
+    """A step that closes the connection."""
+
+    sql: str = "close"
+
+    def perform(self, port: Any) -> Any:
+        return port.close()
+
+
 @_check()
 def a_ping_answers_in_every_state(bench: Bench) -> Operation[None]:
     ping: Any = Ping()
@@ -451,7 +461,8 @@ def z_a_dead_connection_is_told(bench: Bench) -> Operation[None]:
 
 @_check("sqlite", *MYSQL)
 def z_a_closed_connection_is_told(bench: Bench) -> Operation[None]:
-    bench.connection.close()
+    close: Any = Close()
+    yield close
     yield from fails(fetch("SELECT 1"), errors.ConnectionLost)
     assert not bench.connection.usable
 

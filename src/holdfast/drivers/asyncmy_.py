@@ -1,0 +1,191 @@
+"""MariaDB and MySQL through asyncmy, async.
+
+Rule: only this file imports ``asyncmy``.  Values are written into the statement by `mysql_text`.
+
+A statement that is cancelled costs its connection: asyncmy drops the wire in the middle of an answer, and the server
+would go on with the statement and its locks, so it is ended from a connection beside it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+
+import asyncmy
+from asyncmy.constants.COMMAND import COM_SET_OPTION
+from asyncmy.errors import MySQLError
+from sqlalchemy.engine import URL
+
+from holdfast.capabilities import Capabilities
+from holdfast.drivers import ends, mysql
+from holdfast.drivers.mysql import ASK_FACTS, Family, TooLongError
+from holdfast.drivers.mysql_text import render
+from holdfast.errors import HoldfastError
+from holdfast.steps import Answer
+
+_IN_TRANSACTION = 1  # SERVER_STATUS_IN_TRANS
+_MULTI_STATEMENTS_OFF = struct.pack("<H", 1)
+
+
+class AsyncmyConnection:
+    """One connection, in autocommit mode."""
+
+    __slots__ = ("_family", "_most_bytes", "_raw")
+
+    def __init__(self, raw: Any, family: Family) -> None:
+        self._raw = raw
+        self._family = family
+        self._most_bytes = family.capabilities.max_statement_bytes or 2**30
+
+    @property
+    def raw(self) -> Any:
+        return self._raw
+
+    @property
+    def in_transaction(self) -> bool:
+        return bool(self._raw.server_status & _IN_TRANSACTION)
+
+    @property
+    def usable(self) -> bool:
+        return self._raw._connected and not self._raw._stream_broken
+
+    async def fetch(self, sql: str, params: Sequence[Any], binary: bool) -> Sequence[Sequence[Any]]:
+        return (await self._send(render(sql, params))).rows or ()
+
+    async def execute(self, sql: str, params: Sequence[Any]) -> int:
+        return (await self._send(render(sql, params))).affected_rows  # type: ignore[no-any-return]
+
+    async def execute_many(self, sql: str, params: Sequence[Sequence[Any]]) -> int:
+        count = 0
+        for one in params:
+            count += (await self._send(render(sql, one))).affected_rows
+        return count
+
+    async def run(self, sql: str, params: Sequence[Any]) -> Answer:
+        result = await self._send(render(sql, params))
+        if result.description is None:
+            return Answer(None, (), result.affected_rows)
+        return Answer(tuple(column[0] for column in result.description), result.rows, result.affected_rows)
+
+    async def command(self, sql: str) -> None:
+        await self._send(sql.encode())
+
+    async def _send(self, statement: bytes) -> Any:
+        """Send a statement, and answer asyncmy's result."""
+        if len(statement) >= self._most_bytes:
+            raise TooLongError
+        raw = self._raw
+        try:
+            await raw.query(statement)
+            result = raw._result
+            while raw._result.has_next:  # a procedure's answers end with its status
+                await raw.next_result()
+        except MySQLError:
+            if self.in_transaction:
+                await self._look()
+            raise
+        except asyncio.CancelledError:
+            await asyncio.shield(self._kill())
+            raise
+        return result
+
+    async def _look(self) -> None:
+        """Ask whether the transaction has outlived an error; an error tells nothing of it."""
+        if self.usable:
+            with suppress(MySQLError):
+                await self._raw.ping(False)
+
+    async def _kill(self) -> None:
+        """End the connection on the server, from a connection beside it."""
+        self.terminate()
+        with suppress(MySQLError, OSError):
+            async with asyncio.timeout(mysql.STOP_SECONDS):
+                beside: Any = await asyncmy.connect(**self._family.arguments)
+                try:
+                    await beside.query(f"KILL {self._raw.thread_id()}")
+                finally:
+                    await beside.ensure_closed()
+
+    def is_cut(self) -> bool:
+        if not self.usable:
+            return True
+        wire = self._raw._transport.get_extra_info("socket")
+        return wire is None or ends.is_cut(wire.fileno())
+
+    async def ping(self) -> None:
+        await self._raw.ping(False)
+
+    async def cancel(self) -> None:
+        await self._kill()
+
+    async def close(self) -> None:
+        await self._raw.ensure_closed()
+
+    def terminate(self) -> None:
+        transport = self._raw._transport
+        if transport is not None:
+            transport.abort()
+        self._raw.close()
+
+
+class AsyncmyDriver:
+    """MariaDB or MySQL, async."""
+
+    name = "asyncmy"
+    threaded = False
+    single = False
+
+    def __init__(self, url: URL, options: Mapping[str, Any]) -> None:
+        self._family = Family(url, options, driver="asyncmy")
+        self._family.arguments.pop("write_timeout", None)  # asyncio's writes do not wait
+        self.dialect = self._family.dialect
+
+    def __repr__(self) -> str:
+        return f"AsyncmyDriver({self._family.target})"
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return self._family.capabilities
+
+    def on_learn(self, hear: Callable[[Capabilities], None]) -> None:
+        """Tell the facts anew when the first connection has told them."""
+        self._family.on_learn = hear
+
+    async def connect(self) -> AsyncmyConnection:
+        """Open a connection and set it up; the first one tells the dialect about the server."""
+        failed: HoldfastError
+        raw: Any = None
+        try:
+            raw = await asyncmy.connect(**self._family.arguments)
+            await self._set_up(raw)
+            return AsyncmyConnection(raw, self._family)
+        except HoldfastError as error:
+            failed = error
+        except (MySQLError, OSError, RuntimeError) as error:
+            failed = self._family.connection_failed(error)
+        except BaseException:
+            if raw is not None:
+                raw.close()
+            raise
+        if raw is not None:
+            raw.close()
+        raise failed
+
+    async def _set_up(self, raw: Any) -> None:
+        family = self._family
+        # asyncmy always asks for several statements in one text, which nobody here sends but an injection.
+        await raw._execute_command(COM_SET_OPTION, _MULTI_STATEMENTS_OFF)
+        await raw.read_packet()
+        if family.facts is None:
+            await raw.query(ASK_FACTS)
+            family.take_facts(raw._result.rows)
+        await raw.query(family.setting_up())
+        if family.first_words:
+            await raw.query(family.first_words)
+
+    def translate(self, error: BaseException, sql: str, params: Sequence[Any] = ()) -> BaseException:
+        """Give the typed error for one of asyncmy's."""
+        return mysql.translate(error, sql, params, known=isinstance(error, MySQLError))
