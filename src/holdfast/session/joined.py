@@ -46,11 +46,21 @@ def _values_table(writer: Writer, width: int, rows: int) -> str:
 
 
 def delete_listed(writer: Writer, table: Table, keys: Columns, rows: Rows) -> Operation[int]:
-    """Delete rows by their keys; answer how many were found."""
+    """Delete rows by their keys; answer how many were found.
+
+    InnoDB checks foreign keys row by row, so rows of a table that refers to itself go in the order they are given.
+    """
     count = 0
+    ordered = any(key.column.table is table for key in table.foreign_keys)
+    if ordered and len(keys) > 1:
+        return (yield from writer.delete_each(table, keys, rows))
     for chunk in chunks(rows, len(keys), writer.backend.capabilities):
         sql = f"DELETE FROM {writer.table(table)} WHERE {_listed(writer, keys, len(chunk))}"
-        count += yield from execute(sql, [value for row in chunk for value in row])
+        params = [value for row in chunk for value in row]
+        if ordered:
+            sql += f" ORDER BY FIELD({writer.name(keys[0])}, {', '.join(['?'] * len(chunk))})"
+            params += params
+        count += yield from execute(sql, params)
     return count
 
 

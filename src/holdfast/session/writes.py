@@ -205,12 +205,17 @@ class Writer:
         if count > 1 and self._can_array(keys):
             sql = self._sql(("delete array", *shape), lambda: self._delete_array(*shape))
             return (yield from execute(sql, [self._encode(c, v) for c, v in zip(keys, values, strict=True)]))
-        sql = self._sql(("delete", *shape), lambda: self._delete_one(*shape))
         rows = self.as_rows(keys, values, count)
-        if count == 1:
-            return (yield from execute(sql, rows[0]))
-        if self.backend.capabilities.values_table is not None:
+        if count > 1 and self.backend.capabilities.values_table is not None:
             return (yield from delete_listed(self, table, keys, rows))
+        return (yield from self.delete_each(table, keys, rows))
+
+    def delete_each(self, table: Table, keys: Columns, rows: list[Sequence[Any]]) -> Operation[int]:
+        """Delete rows one by one, in order."""
+        shape = (table, tuple(keys))
+        sql = self._sql(("delete", *shape), lambda: self._delete_one(*shape))
+        if len(rows) == 1:
+            return (yield from execute(sql, rows[0]))
         return (yield from self._many(sql, rows))
 
     def _many(self, sql: str, rows: list[Sequence[Any]]) -> Operation[int]:
