@@ -119,8 +119,16 @@ def postgresql_url(_worker_database: str) -> str:
 @contextmanager
 def mariadb(url: str) -> Iterator[pymysql.Connection[Any]]:
     """A bare connection, in autocommit mode."""
+    connection = open_mariadb(url)
+    try:
+        yield connection
+    finally:
+        connection.close()
+
+
+def open_mariadb(url: str) -> pymysql.Connection[Any]:
     place = sa.make_url(url)
-    connection = pymysql.connect(
+    return pymysql.connect(
         host=place.host,
         port=place.port or 3306,
         user=place.username,
@@ -128,10 +136,6 @@ def mariadb(url: str) -> Iterator[pymysql.Connection[Any]]:
         database=place.database,
         autocommit=True,
     )
-    try:
-        yield connection
-    finally:
-        connection.close()
 
 
 def ask(connection: pymysql.Connection[Any], sql: str) -> list[tuple[Any, ...]]:

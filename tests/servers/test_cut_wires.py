@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import psycopg
@@ -16,13 +17,39 @@ import pytest
 from sqlalchemy import ForeignKey, String, text
 
 from holdfast import AsyncDatabase, Database, DeclarativeBase, Mapped, mapped_column, relationship
-from holdfast.errors import CommitOutcomeUnknown, ConnectionLost, HoldfastError, Outcome
+from holdfast.errors import CommitOutcomeUnknown, ConnectionLost, HoldfastError, Outcome, StatementTimeout
+from tests.conftest import open_mariadb
 from tests.servers.wire import CLOSE, DOWN, RESET, SILENCE, UP, Count, Wire
 
-COMMIT_BYTES = 12
-"""Of the simple query: a letter, a length, the text and its end."""
 NIGHTLY = bool(os.environ.get("HOLDFAST_NIGHTLY"))
-KINDS = ["psycopg", "psycopg async", "asyncpg"]
+KINDS = ["psycopg", "psycopg async", "asyncpg", "pymysql", "asyncmy"]
+
+
+@dataclass(frozen=True)
+class Server:
+    """A COMMIT on the wire, in bytes, and what a witness asks."""
+
+    name: str
+    commit: int
+    answer: int
+    process: str
+    lives: str
+
+
+POSTGRESQL = Server(
+    "postgresql",
+    12,  # a letter, a length, the text and its end
+    18,
+    "SELECT pg_backend_pid()",
+    "SELECT count(*) FROM pg_stat_activity WHERE pid = %s",
+)
+MARIADB = Server(
+    "mariadb",
+    11,  # a length, a number, a letter, the text
+    11,
+    "SELECT CONNECTION_ID()",
+    "SELECT count(*) FROM information_schema.processlist WHERE id = %s",
+)
 
 
 class Base(DeclarativeBase):
@@ -44,31 +71,43 @@ class Post(Base):
     author: Mapped[User] = relationship(back_populates="posts")
 
 
+def server_of(kind: str) -> Server:
+    return MARIADB if kind in ("pymysql", "asyncmy") else POSTGRESQL
+
+
 @pytest.fixture
-def wire(postgresql_url: str) -> Iterator[Wire]:
-    with Database(postgresql_url) as db:
+def url(kind: str, request: pytest.FixtureRequest) -> str:
+    return str(request.getfixturevalue(f"{server_of(kind).name}_url"))
+
+
+@pytest.fixture
+def wire(url: str) -> Iterator[Wire]:
+    with Database(url) as db:
         db.create_all(Base)
-    with Wire(postgresql_url) as opened:
+    with Wire(url) as opened:
         yield opened
 
 
 class Witness:
     """Another connection, which does not go through the wire."""
 
-    def __init__(self, url: str) -> None:
-        self._connection = psycopg.connect(url, autocommit=True)
+    def __init__(self, url: str, server: Server) -> None:
+        self._server = server
+        self._connection: Any = (
+            psycopg.connect(url, autocommit=True) if server is POSTGRESQL else open_mariadb(url)
+        )
 
     def _ask(self, sql: str, *params: Any) -> Any:
-        row = self._connection.execute(sql, params).fetchone()
-        assert row is not None
-        return row[0]
+        with self._connection.cursor() as cursor:
+            cursor.execute(sql, params)
+            return cursor.fetchone()[0]
 
     def has(self, name: str, process: int) -> bool:
         """Whether a user is there with all posts, or nothing of it; asked when the process of the cut session is gone."""
         deadline = time.monotonic() + 30
-        while self._ask("SELECT count(*) FROM pg_stat_activity WHERE pid = %s", process):
+        while self._ask(self._server.lives, process):
             assert time.monotonic() < deadline, "the server's process outlives its wire"
-            self._ask("SELECT pg_sleep(0.002)::text")
+            time.sleep(0.002)  # the pace of asking
         users = self._ask("SELECT count(*) FROM users WHERE name = %s", name)
         posts = self._ask("SELECT count(*) FROM posts WHERE title = %s", name)
         assert (users, posts) in {(0, 0), (1, 2)}
@@ -79,8 +118,8 @@ class Witness:
 
 
 @pytest.fixture
-def witness(postgresql_url: str) -> Iterator[Witness]:
-    opened = Witness(postgresql_url)
+def witness(url: str, kind: str) -> Iterator[Witness]:
+    opened = Witness(url, server_of(kind))
     yield opened
     opened.close()
 
@@ -91,7 +130,8 @@ class Writer:
     def __init__(self, kind: str, wire: Wire, **options: Any) -> None:
         driver = kind.split(maxsplit=1)[0]
         url = wire.through(driver)
-        self.blocking = kind == "psycopg"
+        self.blocking = kind in ("psycopg", "pymysql")
+        self.server = server_of(kind)
         self.db: Any = Database(url, **options) if self.blocking else AsyncDatabase(url, **options)
 
     async def _wait(self, given: Any) -> Any:
@@ -103,7 +143,7 @@ class Writer:
         """``arm`` is called when only COMMIT is left, or before BEGIN where nothing is to be flushed first."""
         session = self.db.session()
         try:
-            process = await self._wait(session.scalar(text("SELECT pg_backend_pid()")))
+            process = await self._wait(session.scalar(text(self.server.process)))
             session.add(User(name=name, posts=[Post(title=name), Post(title=name)]))
             if flush_first:
                 await self._wait(session.flush())
@@ -144,7 +184,8 @@ async def test_the_outcome_of_a_commit_cut_at_any_byte_is_true(
     kind: str, how: str, wire: Wire, witness: Witness
 ) -> None:
     bytes_ = await measure(kind, wire, flush_first=True)
-    assert bytes_.up == COMMIT_BYTES
+    commit_bytes = server_of(kind).commit
+    assert bytes_.up == commit_bytes
     cuts = [(UP, n) for n in range(bytes_.up + 1)] + [(DOWN, n) for n in range(1, bytes_.down + 1)]
 
     for direction, after in cuts:
@@ -153,7 +194,7 @@ async def test_the_outcome_of_a_commit_cut_at_any_byte_is_true(
         done = witness.has(name, process)
         await writer.close()
 
-        assert done is (direction == DOWN or after == COMMIT_BYTES), name
+        assert done is (direction == DOWN or after == commit_bytes), name
         if error is None:
             assert (direction, after) == (DOWN, bytes_.down), name
             continue
@@ -168,7 +209,7 @@ async def test_a_cut_before_commit_was_sent_is_not_done(
     kind: str, how: str, wire: Wire, witness: Witness
 ) -> None:
     bytes_ = await measure(kind, wire, flush_first=False)
-    before, stride = bytes_.up - COMMIT_BYTES, stride_of(bytes_.up)
+    before, stride = bytes_.up - server_of(kind).commit, stride_of(bytes_.up)
 
     for after in sorted({*range(1, before, stride), before - 1, before}):  # a cut at 0 is the next test's
         writer, name = Writer(kind, wire), f"flush {after}"
@@ -200,7 +241,7 @@ async def test_an_answer_cut_before_commit_was_sent_is_not_done(
     kind: str, wire: Wire, witness: Witness
 ) -> None:
     bytes_ = await measure(kind, wire, flush_first=False)
-    answer_of_commit, stride = 18, stride_of(bytes_.down)
+    answer_of_commit, stride = server_of(kind).answer, stride_of(bytes_.down)
 
     for after in range(1, bytes_.down - answer_of_commit, stride):
         writer, name = Writer(kind, wire), f"answer {after}"
@@ -238,10 +279,18 @@ async def test_a_wire_that_gives_crumbs_changes_nothing(kind: str, wire: Wire, w
     assert witness.has("crumbs", process)
 
 
-async def test_a_commit_whose_answer_is_late_is_unknown(wire: Wire, witness: Witness) -> None:
-    writer = Writer("asyncpg", wire, connect_args={"command_timeout": 0.3})
+LATE = {
+    "asyncpg": {"command_timeout": 0.3},
+    "pymysql": {"read_timeout": 0.3},
+    "asyncmy": {"read_timeout": 0.3},
+}
 
-    error, process = await writer.write("late", lambda: wire.arm(UP, COMMIT_BYTES, SILENCE))
+
+@pytest.mark.parametrize("kind", LATE)
+async def test_a_commit_whose_answer_is_late_is_unknown(kind: str, wire: Wire, witness: Witness) -> None:
+    writer = Writer(kind, wire, connect_args=LATE[kind])
+
+    error, process = await writer.write("late", lambda: wire.arm(UP, server_of(kind).commit, SILENCE))
 
     wire.measure()
     await writer.close()

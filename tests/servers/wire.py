@@ -49,7 +49,10 @@ class Wire:
 
     def __init__(self, target: str, *, chunk_bytes: int = 65536) -> None:
         parsed = make_url(target)
-        self._server = (parsed.host or "127.0.0.1", parsed.port or 5432)
+        self._server = (
+            parsed.host or "127.0.0.1",
+            parsed.port or (3306 if parsed.get_backend_name() == "mariadb" else 5432),
+        )
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._waker, self._woken = socket.socketpair()
         self._orders: SimpleQueue[tuple[Callable[[], None], Event]] = SimpleQueue()
@@ -81,8 +84,8 @@ class Wire:
             one.close()
 
     def through(self, driver: str) -> str:
-        """The URL for a driver: ``psycopg`` or ``asyncpg``."""
-        return self.url.replace("postgresql://", f"postgresql+{driver}://")
+        """The URL for a driver of the server, by its name."""
+        return self.url.replace("://", f"+{driver}://", 1)
 
     def arm(self, direction: str, after: int, how: str) -> None:
         """Break the wires that are open after so many more bytes; 0 breaks them before this returns."""
