@@ -215,3 +215,35 @@ def with_database(url: str, name: str) -> str:
 def without_driver(url: str) -> str:
     """The URL that names no driver."""
     return re.sub(r"^(\w+)\+\w+://", r"\1://", url)
+
+
+def end_session(url: str, number: int) -> None:
+    """End a session of PostgreSQL or MariaDB from outside, and wait until it is gone."""
+    if url.startswith("mariadb"):
+        with mariadb(without_driver(url)) as connection:
+            ask(connection, f"KILL {number}")
+            while ask(connection, f"SELECT id FROM information_schema.processlist WHERE id = {number}"):
+                pass
+        return
+    import psycopg
+
+    with psycopg.connect(without_driver(url), autocommit=True) as other:
+        other.execute("SELECT pg_terminate_backend(%s, 5000)", [number])
+
+
+SESSION_NUMBER = {"postgresql": "SELECT pg_backend_pid()", "mariadb": "SELECT CONNECTION_ID()"}
+"""What a session asks for the number by which others know it."""
+
+
+@pytest.fixture(params=["postgresql", "mariadb"])
+def wired_url(request: pytest.FixtureRequest) -> str:
+    """An empty database on each server that is reached by a wire."""
+    return str(request.getfixturevalue(f"{request.param}_url"))
+
+
+@pytest.fixture(params=["postgresql+asyncpg", "postgresql+psycopg", "mariadb+asyncmy"])
+def async_wired_url(request: pytest.FixtureRequest) -> str:
+    """The same for each async driver."""
+    server = request.param.partition("+")[0]
+    url = str(request.getfixturevalue(f"{server}_url"))
+    return url.replace(f"{server}://", f"{request.param}://", 1)

@@ -19,7 +19,11 @@ LOST, ANSWER_LOST, REFUSED = "lost", "answer lost", "refused"
 CANCELLED, CANCELLED_TWICE = "cancelled", "cancelled twice"
 INTERRUPTED, INTERRUPTED_AFTER = "interrupted", "interrupted after"
 CALLS = ("fetch", "execute", "execute_many", "run", "command", "ping")
-REFUSALS = {"sqlite": "SELECT * FROM nowhere", "postgresql": "SELECT 1 / 0"}
+REFUSALS = {
+    "sqlite": "SELECT * FROM nowhere",
+    "postgresql": "SELECT 1 / 0",
+    "mariadb": "SELECT * FROM nowhere",
+}
 
 
 class Faults:
@@ -118,14 +122,14 @@ class FailingConnection:
         if isinstance(self.real.raw, sqlite3.Connection):
             self.real.close()
         else:
-            ends.hang_up(self.real.raw.pgconn.socket)
+            self.real.cut()
 
 
 class FailingAsyncConnection:
     """An async connection."""
 
-    def __init__(self, real: Any, faults: Faults) -> None:
-        self.real, self.faults = real, faults
+    def __init__(self, real: Any, faults: Faults, server: str) -> None:
+        self.real, self.faults, self.server = real, faults, server
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self.real, name)
@@ -142,7 +146,7 @@ class FailingAsyncConnection:
     async def _fail(self, found: Any, *words: Any) -> Any:
         kind = self.faults.kind
         if kind == REFUSED:
-            return await self.real.run(REFUSALS["postgresql"], ())
+            return await self.real.run(REFUSALS[self.server], ())
         if kind == LOST:
             self._cut()
         if self.faults.cancels:
@@ -173,7 +177,7 @@ def fail_through(db: Database | AsyncDatabase, faults: Faults) -> None:
         due = faults.is_due("connect")
         if due and faults.cancels:
             faults.cancel()
-        connection = FailingAsyncConnection(await connect(), faults)
+        connection = FailingAsyncConnection(await connect(), faults, db.dialect_name)
         if due and not faults.cancels:
             connection._cut()
         return connection

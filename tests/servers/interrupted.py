@@ -25,6 +25,7 @@ from holdfast.runner import interrupt
 
 ENDLESS = {
     "postgresql": "SELECT pg_sleep(1000)",
+    "mariadb": "SELECT SLEEP(1000)",
     "sqlite": "WITH RECURSIVE n(i) AS (SELECT entered() UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n",
 }
 

@@ -19,6 +19,7 @@ import psycopg
 import pytest
 
 from holdfast import Database
+from tests.conftest import ask, mariadb
 from tests.servers.interrupted import Base
 from tests.servers.waiting import poll
 from tests.servers.wire import SILENCE, UP, Wire
@@ -81,7 +82,7 @@ def child(url: str, case: str, *, seconds: float = NEVER) -> Iterator[Child]:
             process.kill()
 
 
-@pytest.fixture(params=["sqlite_url", "postgresql_url"])
+@pytest.fixture(params=["sqlite_url", "postgresql_url", "mariadb_url"])
 def url(request: pytest.FixtureRequest) -> str:
     found = str(request.getfixturevalue(request.param))
     with Database(found) as db:
@@ -90,10 +91,10 @@ def url(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def wire(postgresql_url: str) -> Iterator[Wire]:
-    with Database(postgresql_url) as db:
+def wire(wired_url: str) -> Iterator[Wire]:
+    with Database(wired_url) as db:
         db.create_all(Base)
-    with Wire(postgresql_url) as opened:
+    with Wire(wired_url) as opened:
         yield opened
 
 
@@ -102,6 +103,10 @@ def test_a_statement_ends_and_with_it_the_transaction(url: str) -> None:
         program.go_on()
         if url.startswith("sqlite"):
             program.expect("begun")
+        elif url.startswith("mariadb"):
+            sleeping = "SELECT id FROM information_schema.processlist WHERE state = 'User sleep'"
+            with mariadb(url) as other:
+                poll(lambda: bool(ask(other, sleeping)), "the statement is under way")
         else:
             with psycopg.connect(url, autocommit=True) as watcher:
                 poll(lambda: sleeps(watcher), "the statement is under way")
@@ -152,7 +157,7 @@ def test_a_short_commit_is_done_before_it_is_told(url: str) -> None:
 
 @pytest.mark.parametrize(("case", "names"), [("commit", ["Ann"]), ("rollback", []), ("close", [])])
 def test_the_end_of_a_transaction_is_waited_for(case: str, names: list[str], wire: Wire) -> None:
-    with child(wire.through("psycopg"), case) as program:
+    with child(wire.url, case) as program:
         wire.arm(UP, 0, SILENCE)
         program.go_on()
         program.expect("begun")
@@ -165,7 +170,7 @@ def test_the_end_of_a_transaction_is_waited_for(case: str, names: list[str], wir
 
 @pytest.mark.parametrize("case", ["commit", "rollback", "close"])
 def test_the_end_of_a_transaction_is_not_waited_for_forever(case: str, wire: Wire) -> None:
-    with child(wire.through("psycopg"), case, seconds=0.1) as program:
+    with child(wire.url, case, seconds=0.1) as program:
         wire.arm(UP, 0, SILENCE)
         program.go_on()
         program.expect("begun")

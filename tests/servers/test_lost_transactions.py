@@ -11,7 +11,6 @@ import threading
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
-import psycopg
 import pytest
 from sqlalchemy import ForeignKey, String, func, text
 
@@ -28,9 +27,11 @@ from holdfast import (
 )
 from holdfast.errors import ConnectionLost, DatabaseError, SessionInUse, TransactionFailed, UnknownTable
 from holdfast.observe import StatementStarted
+from tests.conftest import SESSION_NUMBER, end_session, without_driver
 
 SLOW = {
     "postgresql": "SELECT pg_sleep(30)",
+    "mariadb": "SELECT SLEEP(30)",
     "sqlite": "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 1000000000) SELECT count(*) FROM n",
 }
 PATIENCE_SECONDS = 0.1
@@ -59,15 +60,8 @@ class Post(Base):
 
 def kept(url: str) -> list[str]:
     """The names that are in the database, as another connection sees them."""
-    with Database(url.replace("+asyncpg", "").replace("+psycopg", "")) as other, other.session() as session:
+    with Database(without_driver(url)) as other, other.session() as session:
         return list(session.scalars(select(User.name).order_by(User.name)))
-
-
-def terminate(url: str, pid: int) -> None:
-    """End a backend from outside, and wait until it is gone."""
-    plain = url.replace("+asyncpg", "").replace("+psycopg", "")
-    with psycopg.connect(plain, autocommit=True) as connection:
-        connection.execute("SELECT pg_terminate_backend(%s, 5000)", [pid])
 
 
 @pytest.fixture
@@ -185,26 +179,23 @@ async def test_a_swallowed_cancellation_does_not_commit_the_rest(
 # ---------------------------------------------------------------- the connection is gone
 
 
-@pytest.mark.parametrize("driver", ["asyncpg", "psycopg"])
 @pytest.mark.parametrize("nested", [False, True])
-async def test_after_the_backend_is_gone_only_a_rollback_helps(
-    driver: str, nested: bool, postgresql_url: str
-) -> None:
-    async with AsyncDatabase(postgresql_url.replace("postgresql://", f"postgresql+{driver}://")) as adb:
+async def test_after_the_backend_is_gone_only_a_rollback_helps(nested: bool, async_wired_url: str) -> None:
+    async with AsyncDatabase(async_wired_url) as adb:
         await adb.create_all(Base)
         async with adb.session() as session:
             user = User(name="Ben")
             session.add(user)
             await session.flush()
-            pid = await session.scalar(text("SELECT pg_backend_pid()"))
+            pid = await session.scalar(text(SESSION_NUMBER[adb.dialect_name]))
 
             with pytest.raises(ConnectionLost):  # noqa: PT012 - the whole block must raise
                 if nested:
                     async with session.begin_nested():
-                        terminate(postgresql_url, pid)
+                        end_session(async_wired_url, pid)
                         await session.execute(select(User))
                 else:
-                    terminate(postgresql_url, pid)
+                    end_session(async_wired_url, pid)
                     await session.execute(select(User))
 
             await refuses_all(session, user)
@@ -212,26 +203,26 @@ async def test_after_the_backend_is_gone_only_a_rollback_helps(
             session.add(User(name="Cid"))
             await session.commit()
         stats = adb.pool.stats()
-    assert kept(postgresql_url) == ["Cid"]
+    assert kept(async_wired_url) == ["Cid"]
     assert stats.in_use == 0
 
 
 @pytest.mark.parametrize("nested", [False, True])
-def test_after_the_backend_is_gone_only_a_rollback_helps_blocking(nested: bool, postgresql_url: str) -> None:
-    with Database(postgresql_url) as db:
+def test_after_the_backend_is_gone_only_a_rollback_helps_blocking(nested: bool, wired_url: str) -> None:
+    with Database(wired_url) as db:
         db.create_all(Base)
         with db.session() as session:
             session.add(User(name="Ben"))
             session.flush()
-            pid = session.scalar(text("SELECT pg_backend_pid()"))
+            pid = session.scalar(text(SESSION_NUMBER[db.dialect_name]))
 
             with pytest.raises(ConnectionLost):  # noqa: PT012 - the whole block must raise
                 if nested:
                     with session.begin_nested():
-                        terminate(postgresql_url, pid)
+                        end_session(wired_url, pid)
                         session.execute(select(User))
                 else:
-                    terminate(postgresql_url, pid)
+                    end_session(wired_url, pid)
                     session.execute(select(User))
 
             session.add(User(name="Outside"))
@@ -242,39 +233,36 @@ def test_after_the_backend_is_gone_only_a_rollback_helps_blocking(nested: bool, 
             session.add(User(name="Cid"))
             session.commit()
         assert db.pool.stats().in_use == 0
-    assert kept(postgresql_url) == ["Cid"]
+    assert kept(wired_url) == ["Cid"]
 
 
-def test_a_rollback_that_fails_does_not_hide_the_users_error(postgresql_url: str) -> None:
-    with Database(postgresql_url) as db:
+def test_a_rollback_that_fails_does_not_hide_the_users_error(wired_url: str) -> None:
+    with Database(wired_url) as db:
         db.create_all(Base)
 
         with pytest.raises(KeyError), db.begin() as session:  # noqa: PT012 - the whole block must raise
             session.add(User(name="Ben"))
             session.flush()
-            terminate(postgresql_url, session.scalar(text("SELECT pg_backend_pid()")))
+            end_session(wired_url, session.scalar(text(SESSION_NUMBER[db.dialect_name])))
             raise KeyError("the user's own")
 
         assert db.pool.stats().in_use == 0
-    assert kept(postgresql_url) == []
+    assert kept(wired_url) == []
 
 
-@pytest.mark.parametrize("driver", ["asyncpg", "psycopg"])
-async def test_a_rollback_that_fails_does_not_hide_the_users_error_async(
-    driver: str, postgresql_url: str
-) -> None:
-    async with AsyncDatabase(postgresql_url.replace("postgresql://", f"postgresql+{driver}://")) as adb:
+async def test_a_rollback_that_fails_does_not_hide_the_users_error_async(async_wired_url: str) -> None:
+    async with AsyncDatabase(async_wired_url) as adb:
         await adb.create_all(Base)
 
         with pytest.raises(KeyError):  # noqa: PT012 - the whole block must raise
             async with adb.begin() as session, session.begin_nested():
                 session.add(User(name="Ben"))
                 await session.flush()
-                terminate(postgresql_url, await session.scalar(text("SELECT pg_backend_pid()")))
+                end_session(async_wired_url, await session.scalar(text(SESSION_NUMBER[adb.dialect_name])))
                 raise KeyError("the user's own")
 
         assert adb.pool.stats().in_use == 0
-    assert kept(postgresql_url) == []
+    assert kept(async_wired_url) == []
 
 
 # ---------------------------------------------------------------- a statement failed
@@ -406,9 +394,8 @@ def state_of(user: User) -> tuple[Any, ...]:
     return user.name, user.settings, sorted(post.title for post in user.posts)
 
 
-@pytest.mark.parametrize("driver", ["asyncpg", "psycopg"])
-async def test_a_change_by_another_task_during_a_flush_is_refused(driver: str, postgresql_url: str) -> None:
-    async with AsyncDatabase(postgresql_url.replace("postgresql://", f"postgresql+{driver}://")) as adb:
+async def test_a_change_by_another_task_during_a_flush_is_refused(async_wired_url: str) -> None:
+    async with AsyncDatabase(async_wired_url) as adb:
         await adb.create_all(Base)
         async with adb.begin() as session:
             session.add(User(name="Ann"))
@@ -426,7 +413,7 @@ async def test_a_change_by_another_task_during_a_flush_is_refused(driver: str, p
             await flush
             user.name += "!"
             await session.commit()
-    assert kept(postgresql_url) == ["Anna!"]
+    assert kept(async_wired_url) == ["Anna!"]
 
 
 async def flush_blocked(adb: AsyncDatabase, session: AsyncSession) -> tuple[asyncio.Task[None], bool]:
@@ -445,9 +432,8 @@ async def flush_blocked(adb: AsyncDatabase, session: AsyncSession) -> tuple[asyn
     return flush, not flush.done()
 
 
-@pytest.mark.parametrize("driver", ["asyncpg", "psycopg"])
-async def test_close_by_another_task_leaves_the_operation_intact(driver: str, postgresql_url: str) -> None:
-    async with AsyncDatabase(postgresql_url.replace("postgresql://", f"postgresql+{driver}://")) as adb:
+async def test_close_by_another_task_leaves_the_operation_intact(async_wired_url: str) -> None:
+    async with AsyncDatabase(async_wired_url) as adb:
         await adb.create_all(Base)
         async with adb.begin() as session:
             session.add(User(name="Ann"))
@@ -465,7 +451,7 @@ async def test_close_by_another_task_leaves_the_operation_intact(driver: str, po
             await flush
             await session.commit()
         assert adb.pool.stats().in_use == 0
-    assert kept(postgresql_url) == ["Anna"]
+    assert kept(async_wired_url) == ["Anna"]
 
 
 def test_close_by_another_thread_leaves_the_operation_intact(db: Database, database_url: str) -> None:

@@ -19,6 +19,7 @@ from sqlalchemy import Column, ForeignKey, String, Table
 
 from holdfast import AsyncDatabase, Database, DeclarativeBase, Mapped, mapped_column, relationship, select
 from holdfast.errors import ConnectionLost, HoldfastError, Outcome
+from tests.conftest import open_mariadb
 from tests.servers.failing import (
     ANSWER_LOST,
     CANCELLED,
@@ -34,7 +35,7 @@ from tests.servers.failing import (
 MOST_CALLS = 80
 BLOCKING = [LOST, ANSWER_LOST, REFUSED, INTERRUPTED, INTERRUPTED_AFTER]
 ASYNC = [LOST, ANSWER_LOST, REFUSED, CANCELLED, CANCELLED_TWICE]
-DOORS = ["sqlite", "psycopg", "sqlite async", "psycopg async", "asyncpg async"]
+DOORS = ["sqlite", "psycopg", "sqlite async", "psycopg async", "asyncpg async", "pymysql", "asyncmy async"]
 CASES = [(door, kind) for door in DOORS for kind in (ASYNC if "async" in door else BLOCKING)]
 
 
@@ -120,17 +121,25 @@ class Witness:
     def __init__(self, url: str) -> None:
         if url.startswith("sqlite"):
             self._raw: Any = sqlite3.connect(url.removeprefix("sqlite:///"), isolation_level=None)
+        elif url.startswith("mariadb"):
+            self._raw = open_mariadb(url)
+            self._ask("SET foreign_key_checks = 0")  # it empties a table that refers to itself
         else:
             self._raw = psycopg.connect(url, autocommit=True)
 
+    def _ask(self, sql: str) -> Any:
+        cursor = self._raw.cursor()
+        cursor.execute(sql)
+        return cursor
+
     def begin_anew(self) -> None:
         for table in TABLES:
-            self._raw.execute(f"DELETE FROM {table}")
+            self._ask(f"DELETE FROM {table}")
         for sql in ROWS:
-            self._raw.execute(sql)
+            self._ask(sql)
 
     def see(self) -> list[list[tuple[Any, ...]]]:
-        return [sorted(map(tuple, self._raw.execute(sql)), key=repr) for sql in SEEN]
+        return [sorted(map(tuple, self._ask(sql)), key=repr) for sql in SEEN]
 
     def close(self) -> None:
         self._raw.close()
@@ -224,15 +233,14 @@ async def change(door: Door, session: Any, found: list[Any]) -> None:
 
 def url_of(door: str, request: pytest.FixtureRequest) -> str:
     name = door.split(maxsplit=1)[0]
-    if name == "sqlite":
-        return str(request.getfixturevalue("sqlite_url"))
-    return str(request.getfixturevalue("postgresql_url"))
+    server = {"sqlite": "sqlite", "pymysql": "mariadb", "asyncmy": "mariadb"}.get(name, "postgresql")
+    return str(request.getfixturevalue(f"{server}_url"))
 
 
 @asynccontextmanager
 async def opened(url: str, name: str, **options: Any) -> AsyncIterator[Door]:
     driver = name.split(maxsplit=1)[0]
-    through = url.replace("postgresql://", f"postgresql+{driver}://")
+    through = url if driver == "sqlite" else url.replace("://", f"+{driver}://", 1)
     door = Door(through, blocking="async" not in name, **options)
     try:
         yield door

@@ -46,7 +46,8 @@ class AsyncmyConnection:
 
     @property
     def in_transaction(self) -> bool:
-        return bool(self._raw.server_status & _IN_TRANSACTION)
+        # what the server said last is no longer true of a wire that is gone
+        return bool(self._raw.server_status & _IN_TRANSACTION) and self._raw._connected
 
     @property
     def usable(self) -> bool:

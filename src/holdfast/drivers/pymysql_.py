@@ -41,7 +41,8 @@ class PymysqlConnection:
 
     @property
     def in_transaction(self) -> bool:
-        return bool(self._raw.server_status & _IN_TRANSACTION)
+        raw = self._raw  # what the server said last is no longer true of a wire that is gone
+        return bool(raw.server_status & _IN_TRANSACTION) and raw._sock is not None
 
     @property
     def usable(self) -> bool:
