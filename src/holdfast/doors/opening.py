@@ -44,8 +44,9 @@ class Opened:
         self.warns = sys.flags.dev_mode if warn_side_effects is None else warn_side_effects
         encoder = getattr(driver, "array_encoder", None) or plain_arrays(driver.dialect)
         self.backend = Backend(driver.dialect, driver.capabilities, encoder, PlanCache(plan_cache_size))
-        if hasattr(driver, "on_learn"):
-            driver.on_learn(self._learn)
+        on_learn: Any = getattr(driver, "on_learn", None)
+        if on_learn is not None:
+            on_learn(self._learn)
         self.pool: Any
         self._runner: Any
         if on_loop:

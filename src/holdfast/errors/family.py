@@ -274,7 +274,7 @@ class DriverMissing(InvalidRequestError):
 class BadUrl(InvalidRequestError):
     code = "bad-url"
     happened = "The database URL cannot be used: {reason}"
-    mend = "Write `sqlite:///app.db` or `postgresql://user:password@host:5432/database`."
+    mend = "Write `sqlite:///app.db`, `postgresql://user:password@host:5432/database` or `mariadb://...`."
 
 
 class ModelError(InvalidRequestError):

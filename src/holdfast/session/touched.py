@@ -65,13 +65,9 @@ def follow_touched(
     found = sa.tuple_(*columns[:width]).in_(keys) if width > 1 else columns[0].in_([key for (key,) in keys])
     for row in (yield from core.run_core(sa.select(*columns).where(found))):
         changed = [mapper.attributes[column] for column in columns[width:]]
-        put(
-            core,
-            mapper,
-            _find(core, mapper, tuple(row[:width])),
-            dict(zip(changed, row[width:], strict=True)),
-        )
+        instance = _find(core, mapper, tuple(row[:width]))
+        put(core, mapper, instance, dict(zip(changed, row[width:], strict=True)))
 
 
 def _find(core: Asking, mapper: Mapper, key: tuple[Any, ...]) -> Any:
-    return core.find(mapper, key if len(key) > 1 else key[0])
+    return core.find(mapper, key[0] if len(key) == 1 else key)
