@@ -123,7 +123,7 @@ def test_help_has_examples(command: list[str], capsys: pytest.CaptureFixture[str
         ["nonsense"],
         ["demo", "--nonsense"],
         ["demo", "--url", "sqlite://"],
-        ["demo", "--url", "mysql://localhost/x"],
+        ["demo", "--url", "mongodb://localhost/x"],
         ["demo", "--url", "nonsense"],
         ["demo", "--url", "sqlite:///a.db", "--keep", "b.db"],
         ["demo", "--keep", "/no/such/folder/file.db"],

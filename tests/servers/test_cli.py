@@ -1,4 +1,4 @@
-"""The demo on PostgreSQL: the same steps, in a schema of its own that is gone afterwards."""
+"""The demo on PostgreSQL and MariaDB: the same steps, in a place of its own that is gone afterwards."""
 
 import json
 import os
@@ -10,6 +10,8 @@ from pathlib import Path
 
 import psycopg
 import pytest
+
+from tests.conftest import ask, mariadb
 
 PROGRAM = [sys.executable, "-c", "import holdfast.cli; holdfast.cli.main()"]
 SCHEMAS = "SELECT nspname FROM pg_namespace WHERE nspname LIKE 'holdfast_demo%'"
@@ -68,3 +70,19 @@ def test_a_demo_that_is_ended_leaves_nothing(number: int, code: int, theirs: str
 
     assert process.returncode == code
     assert left_behind(theirs) == ([], [(7,)])
+
+
+def test_the_demo_runs_on_mariadb_and_leaves_nothing(mariadb_url: str) -> None:
+    done = subprocess.run(
+        [*PROGRAM, "demo", "--fast", "--json", "--url", mariadb_url],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert len(json.loads(done.stdout)["steps"]) == 10
+    with mariadb(mariadb_url) as connection:
+        assert ask(connection, "SHOW DATABASES LIKE 'holdfast_demo%'") == []
+        assert ask(connection, "SHOW TABLES") == []

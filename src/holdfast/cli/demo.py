@@ -23,7 +23,7 @@ Examples:
   holdfast demo --url postgresql://me@localhost/scratch
   holdfast demo --json | jq '.steps[] | {name, count}'
 
-On PostgreSQL the tables stand in a schema of their own, which is dropped at the end,
+On PostgreSQL the tables stand in a schema of their own, on MariaDB in a database, which is dropped at the end,
 however it ends.
 """
 SUMMARY = "A tour of Holdfast on the Python packages of this machine."
@@ -31,7 +31,8 @@ SUMMARY = "A tour of Holdfast on the Python packages of this machine."
 
 def demo(
     url: Annotated[
-        str | None, typer.Option(help="Where to run: sqlite:///file.db or postgresql://user@host/database.")
+        str | None,
+        typer.Option(help="Where to run: sqlite:///file.db, postgresql://user@host/database or mariadb://…."),
     ] = None,
     keep: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Keep the SQLite database in this file.")

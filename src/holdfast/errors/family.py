@@ -374,7 +374,7 @@ class LockNotSupported(InvalidRequestError):
 
 class ReturningNotSupported(InvalidRequestError):
     code = "returning-not-supported"
-    happened = "{server} has no {kind} ... RETURNING"
+    happened = "{server} has no {feature}"
     mend = "Select the rows beforehand with `.with_for_update()`, or afterwards, in the same transaction."
 
 

@@ -28,10 +28,10 @@ Keys = list[tuple[Any, ...]]
 
 def judge_returning(statement: Any, known: Capabilities) -> None:
     """Refuse RETURNING where the server has none for this kind of statement, before anything is sent."""
-    kind = type(statement).__visit_name__
+    kind = getattr(statement, "__visit_name__", None)
     has_it = {"insert": known.returning, "update": known.update_returning, "delete": known.delete_returning}
-    if getattr(statement, "_returning", ()) and not has_it.get(kind, True):
-        raise ReturningNotSupported(server=known.server, kind=kind.upper())
+    if getattr(statement, "_returning", ()) and not has_it.get(str(kind), True):
+        raise ReturningNotSupported(server=known.server, feature=f"{str(kind).upper()} ... RETURNING")
 
 
 def ask_touched(

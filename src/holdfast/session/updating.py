@@ -171,7 +171,7 @@ def _update_and_ask(
     if any(isinstance(sent.get(column), ClauseElement) for column in keys):
         raise ReturningNotSupported(
             server=core.backend.capabilities.server,
-            kind="UPDATE",
+            feature="UPDATE ... RETURNING",
             mend=f"Give the key of {mapper.name} a plain value, not an SQL expression.",
         )
     before = core.row_key(mapper, instance)

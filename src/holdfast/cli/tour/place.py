@@ -49,9 +49,12 @@ def open_place(url: str | None, keep: Path | None) -> Iterator[Place]:
     elif url.startswith("postgresql"):
         with _open_schema(url) as place:
             yield place
+    elif url.startswith(("mariadb", "mysql")):
+        with _open_database(url) as place:
+            yield place
     else:
         Database(url)  # says what is wrong with it
-        raise Usage("the demo runs on sqlite:///file.db and postgresql://…")
+        raise Usage("the demo runs on sqlite:///file.db, postgresql://… and mariadb://…")
 
 
 def _file_of(url: str) -> Path:
@@ -96,20 +99,37 @@ def _make_room(path: Path) -> None:
 def _open_schema(text: str) -> Iterator[Place]:
     url = sa.make_url(text)
     schema = f"holdfast_demo_{os.getpid()}_{os.urandom(3).hex()}"
+    url = url.set(drivername="postgresql+psycopg")
     _command(url, f"CREATE SCHEMA {schema}")
     try:
         options = f"{url.query.get('options', '')} -csearch_path={schema}".strip()
         inside = url.update_query_dict({"options": options})
         name = f"PostgreSQL, schema {schema} of {url.host or 'the local socket'}/{url.database or ''}"
-        yield Place(inside, name, inside.set(drivername="postgresql+psycopg"), schema=schema)
+        yield Place(inside, name, inside, schema=schema)
     finally:
         _command(url, f"DROP SCHEMA IF EXISTS {schema} CASCADE")
 
 
+@contextmanager
+def _open_database(text: str) -> Iterator[Place]:
+    """What PostgreSQL calls a schema is a database here."""
+    url = sa.make_url(text).set(drivername=text.partition("://")[0].partition("+")[0])
+    name = f"holdfast_demo_{os.getpid()}_{os.urandom(3).hex()}"
+    # authors who differ in a capital are two, as on the other servers
+    _command(url, f"CREATE DATABASE {name} CHARACTER SET utf8mb4 COLLATE utf8mb4_bin")
+    try:
+        inside = url.set(database=name)
+        told = f"{url.drivername}, database {name} of {url.host or 'localhost'}"
+        yield Place(inside, told, inside.set(drivername=f"{url.drivername}+pymysql"), schema=name)
+    finally:
+        _command(url, f"DROP DATABASE IF EXISTS {name}")
+
+
 def _command(url: sa.URL, sql: str) -> None:
     try:
-        with Database(url.set(drivername="postgresql+psycopg")) as db, db.begin() as session:
+        with Database(url) as db, db.session() as session:
             session.execute(sa.text(sql))
+            session.commit()
     except PermissionDenied as error:
-        error.mend = "The demo makes a schema of its own: grant CREATE on the database, or use another user."
+        error.mend = "The demo makes a place of its own: grant CREATE, or use another user."
         raise
