@@ -61,6 +61,8 @@ class Capabilities:
     """Whether there are locks by name; else the write transaction, of which there is one, stands for all."""
     transaction_status: bool = False
     """Whether the server can be asked what became of a transaction: ``txid_status``, since PostgreSQL 10."""
+    ask_read_only: str | None = None
+    """The question whether the server takes writes from nobody; its answer is one truth value."""
     pipeline: bool = False
     threaded: bool = False
 

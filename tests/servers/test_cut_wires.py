@@ -17,7 +17,7 @@ import pytest
 from sqlalchemy import ForeignKey, String, text
 
 from holdfast import AsyncDatabase, Database, DeclarativeBase, Mapped, mapped_column, relationship
-from holdfast.errors import CommitOutcomeUnknown, ConnectionLost, HoldfastError, Outcome, StatementTimeout
+from holdfast.errors import CommitOutcomeUnknown, ConnectionLost, HoldfastError, Outcome
 from tests.conftest import open_mariadb
 from tests.servers.wire import CLOSE, DOWN, RESET, SILENCE, UP, Count, Wire
 

@@ -49,8 +49,9 @@ def succeeds_in_a_child(work: Callable[[], bool]) -> bool:
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_a_child_begins_with_an_empty_pool_and_the_parent_goes_on(database_url: str) -> None:
     with Database(database_url) as db:
-        with db.begin() as session:
+        with db.session() as session:
             session.execute(text("CREATE TABLE things (a INTEGER)"))
+            session.commit()
         spare = db.pool.acquire()
         with db.begin() as session:
             session.execute(text("INSERT INTO things VALUES (1)"))

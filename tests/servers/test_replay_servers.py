@@ -31,7 +31,7 @@ from holdfast import (
 from holdfast.errors import CommitOutcomeUnknown, ConnectionLost, Outcome, SerializationFailure
 from holdfast.observe import StatementStarted
 from tests.servers.conftest import Bounced
-from tests.servers.test_cut_wires import COMMIT_BYTES
+from tests.servers.test_cut_wires import POSTGRESQL
 from tests.servers.wire import DOWN, RESET, UP, Wire
 
 ACCOUNTS, START, WORKERS, TRANSFERS = 4, 1000, 6, 20
@@ -360,7 +360,7 @@ class Cut:
         def hear(event: object) -> None:
             if isinstance(event, StatementStarted) and event.sql == "COMMIT":
                 remove()
-                direction, after = (DOWN, 1) if self.lasts else (UP, COMMIT_BYTES - 1)
+                direction, after = (DOWN, 1) if self.lasts else (UP, POSTGRESQL.commit - 1)
                 self.wire.arm(direction, after, RESET)
 
         remove = db.observers.add(hear)

@@ -33,10 +33,11 @@ _MULTI_STATEMENTS_OFF = struct.pack("<H", 1)
 class AsyncmyConnection:
     """One connection, in autocommit mode."""
 
-    __slots__ = ("_family", "_most_bytes", "_raw")
+    __slots__ = ("_family", "_most_bytes", "_poll", "_raw")
 
     def __init__(self, raw: Any, family: Family) -> None:
         self._raw = raw
+        self._poll = ends.make_poll(raw._transport.get_extra_info("socket").fileno())
         self._family = family
         self._most_bytes = family.capabilities.max_statement_bytes or 2**30
 
@@ -116,8 +117,15 @@ class AsyncmyConnection:
         wire = self._raw._transport.get_extra_info("socket")
         return wire is None or ends.is_cut(wire.fileno())
 
-    async def ping(self) -> None:
-        await self._raw.ping(False)
+    async def ping(self, timeout_seconds: float | None = None) -> None:
+        async with asyncio.timeout(timeout_seconds):
+            await self._raw.ping(False)
+
+    def peek(self) -> bool:
+        # The state first: the number of a closed socket may be another's by now.  What the loop has
+        # read already lies in asyncmy's buffer; what it has not is found by the look.
+        raw = self._raw
+        return self.usable and raw._proto.pos == raw._proto.length and not self._poll(0)
 
     async def cancel(self) -> None:
         await self._kill()
@@ -138,11 +146,13 @@ class AsyncmyDriver:
     name = "asyncmy"
     threaded = False
     single = False
+    shares = False
 
     def __init__(self, url: URL, options: Mapping[str, Any]) -> None:
         self._family = Family(url, options, driver="asyncmy")
         self._family.arguments.pop("write_timeout", None)  # asyncio's writes do not wait
         self.dialect = self._family.dialect
+        self.target = self._family.target
 
     def __repr__(self) -> str:
         return f"AsyncmyDriver({self._family.target})"

@@ -229,6 +229,7 @@ def capabilities(
         default_values="() VALUES ()",
         values_table=_VALUES_TABLES[server] if version >= ((10, 3, 3) if mariadb else (8, 0, 19)) else None,
         ddl_transactional=False,
+        ask_read_only="SELECT @@read_only",
         locks=Locks(for_update=True, for_share=True, nowait=mariadb or modern, skip_locked=modern),
     )
 

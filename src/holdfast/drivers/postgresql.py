@@ -43,6 +43,7 @@ def capabilities(
         locks=Locks(for_update=True, for_share=True, key_share=True, nowait=True, skip_locked=True),
         advisory_locks=True,
         transaction_status=True,
+        ask_read_only="SELECT current_setting('transaction_read_only') = 'on'",
         pipeline=pipeline,
         counts_many=counts_many,
     )

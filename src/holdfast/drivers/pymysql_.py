@@ -28,10 +28,11 @@ _IN_TRANSACTION: int = SERVER_STATUS.SERVER_STATUS_IN_TRANS
 class PymysqlConnection:
     """One connection, in autocommit mode."""
 
-    __slots__ = ("_family", "_most_bytes", "_raw")
+    __slots__ = ("_family", "_most_bytes", "_poll", "_raw")
 
     def __init__(self, raw: Any, family: Family) -> None:
         self._raw = raw
+        self._poll = ends.make_poll(raw._sock.fileno())
         self._family = family
         self._most_bytes = family.capabilities.max_statement_bytes or 2**30
 
@@ -100,8 +101,20 @@ class PymysqlConnection:
         if sock is not None:
             ends.hang_up(sock.fileno())
 
-    def ping(self) -> None:
-        self._raw.ping(reconnect=False)
+    def ping(self, timeout_seconds: float | None = None) -> None:
+        raw = self._raw
+        if timeout_seconds is None:
+            raw.ping(reconnect=False)
+            return
+        kept, raw._read_timeout = raw._read_timeout, timeout_seconds
+        try:
+            raw.ping(reconnect=False)
+        finally:
+            raw._read_timeout = kept  # PyMySQL tells the socket before it reads again
+
+    def peek(self) -> bool:
+        # The state first: the number of a closed socket may be another's by now.
+        return self._raw._sock is not None and not self._poll(0)
 
     def cancel(self) -> None:
         self._stop("KILL QUERY")
@@ -126,11 +139,13 @@ class PymysqlDriver:
     name = "pymysql"
     threaded = False
     single = False
+    shares = False
 
     def __init__(self, url: URL, options: Mapping[str, Any]) -> None:
         self._family = Family(url, options, driver="pymysql")
         self._family.arguments |= {"charset": "utf8mb4"}
         self.dialect = self._family.dialect
+        self.target = self._family.target
 
     def __repr__(self) -> str:
         return f"PymysqlDriver({self._family.target})"

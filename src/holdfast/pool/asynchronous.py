@@ -18,7 +18,7 @@ from holdfast.errors import InvalidRequestError, PoolClosed, PoolTimeout
 from holdfast.observe import Observers, PoolWaited
 from holdfast.pool.advice import PoolAdvice, advise, questions
 from holdfast.pool.callsite import find_site
-from holdfast.pool.health import ASK_READ_ONLY, PING_SECONDS, Health, is_read_only
+from holdfast.pool.health import PING_SECONDS, Health, is_read_only
 from holdfast.pool.settings import DEFAULT, PoolSettings, settle
 from holdfast.pool.shared import forget, new_state, start_over_after_fork, timed_out
 from holdfast.pool.state import KEEP, RECENT, Discard, Lend, Member, Open, Refuse, Wait
@@ -289,19 +289,21 @@ class AsyncPool:
             return False
         if not self._health.wants_ping(member, generation):
             return True
-        if not await self._answers(member.connection, self._health.asks_read_only(member)):
+        if not await self._answers(
+            member.connection, self._health.read_only_question(member, self._driver.capabilities)
+        ):
             self._state.suspect(member)
             return False
         member.generation = generation
         return True
 
-    async def _answers(self, connection: Any, ask_read_only: bool) -> bool:
+    async def _answers(self, connection: Any, question: str | None) -> bool:
         try:
             await connection.ping(PING_SECONDS)
-            if not ask_read_only:
+            if question is None:
                 return True
             async with asyncio.timeout(PING_SECONDS):
-                return not is_read_only(await connection.fetch(ASK_READ_ONLY, (), False))
+                return not is_read_only(await connection.fetch(question, (), False))
         except Exception:
             return False
         except BaseException:

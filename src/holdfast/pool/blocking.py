@@ -18,7 +18,7 @@ from holdfast.errors import PoolClosed, PoolTimeout
 from holdfast.observe import Observers, PoolWaited
 from holdfast.pool.advice import PoolAdvice, advise, questions
 from holdfast.pool.callsite import find_site
-from holdfast.pool.health import ASK_READ_ONLY, PING_SECONDS, Health, is_read_only
+from holdfast.pool.health import PING_SECONDS, Health, is_read_only
 from holdfast.pool.settings import DEFAULT, PoolSettings, settle
 from holdfast.pool.shared import forget, new_state, start_over_after_fork, timed_out, unheld
 from holdfast.pool.state import KEEP, RECENT, Discard, Lend, Member, Open, Refuse, Wait
@@ -286,17 +286,19 @@ class BlockingPool:
             return False
         if not self._health.wants_ping(member, generation):
             return True
-        if not self._answers(member.connection, self._health.asks_read_only(member)):
+        if not self._answers(
+            member.connection, self._health.read_only_question(member, self._driver.capabilities)
+        ):
             with self._lock:
                 self._state.suspect(member)
             return False
         member.generation = generation
         return True
 
-    def _answers(self, connection: Any, ask_read_only: bool) -> bool:
+    def _answers(self, connection: Any, question: str | None) -> bool:
         try:
             connection.ping(PING_SECONDS)
-            return not (ask_read_only and is_read_only(connection.fetch(ASK_READ_ONLY, (), False)))
+            return question is None or not is_read_only(connection.fetch(question, (), False))
         except Exception:
             return False
         except BaseException:  # Ctrl-C: nobody will give it back

@@ -2,10 +2,10 @@
 
 Theory: a look at its socket (``peek``) costs 0.4 µs and no round trip, and finds a server that has
 ended, so it is done at every loan.  Older ones of a generation that lost one member are asked (a
-ping) before they are lent, and so is everyone under ``pool_pre_ping``.  A write refused as read-only
-(25006) makes the pool ask the older ones what server they are on: one that became a standby, or that
-refuses writes by default, is let go, since a new connection may find the new primary; a transaction
-that was read-only by its own wish changes nothing.
+ping) before they are lent, and so is everyone under ``pool_pre_ping``.  A write that a server refuses
+as read-only makes the pool ask the older ones what server they are on: one that became a standby, or
+that refuses writes by default, is let go, since a new connection may find the new primary; a
+transaction that was read-only by its own wish changes nothing.
 
 Rule: decisions stand here, waiting in the shells.  What a shell's ``acquire`` tests itself is the fast
 path: whether anything here need be asked at all.
@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
+from holdfast.capabilities import Capabilities
 from holdfast.errors import ConnectionLost, ReadOnly
 from holdfast.pool.settings import PoolSettings
 from holdfast.pool.state import Member
@@ -24,8 +25,6 @@ PING_SECONDS = 5.0
 """How long a connection may take to answer before it is lent."""
 READ_ONLY_PAUSE_SECONDS = 1.0
 """After a write was refused as read-only, the next refusals within this time are the same news."""
-ASK_READ_ONLY = "SELECT current_setting('transaction_read_only')"
-READ_ONLY_STATE = "25006"
 
 Translate = Callable[[BaseException, str, Sequence[Any]], BaseException]
 
@@ -66,14 +65,15 @@ class Health:
             return True
         return self._peeks and not member.connection.peek()
 
-    def asks_read_only(self, member: Member) -> bool:
-        return member.generation < self.read_only_generation
+    def read_only_question(self, member: Member, known: Capabilities) -> str | None:
+        """What to ask of a member's server, if anything; `is_read_only` reads the answer."""
+        return known.ask_read_only if member.generation < self.read_only_generation else None
 
     def hear(self, error: BaseException, generation: int, now: float) -> bool:
         """Tell whether an error begins a new generation."""
         if isinstance(error, ConnectionLost):
             return True
-        if not isinstance(error, ReadOnly) or error.sqlstate != READ_ONLY_STATE:
+        if not isinstance(error, ReadOnly) or error.sqlstate is None:  # none: Holdfast said it, or SQLite
             return False
         if now - self._heard_at < READ_ONLY_PAUSE_SECONDS:
             return False
@@ -83,5 +83,5 @@ class Health:
 
 
 def is_read_only(rows: Sequence[Sequence[Any]]) -> bool:
-    """Read the answer to `ASK_READ_ONLY`."""
-    return bool(rows) and rows[0][0] == "on"
+    """Read the answer to a `Health.read_only_question`."""
+    return bool(rows and rows[0][0])
