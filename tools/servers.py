@@ -422,7 +422,7 @@ def _place(kind: Kind, programs: Path, behind: str | None) -> Iterator[Place]:
 @contextlib.contextmanager
 def running(kind: Kind, place: Place) -> Iterator[None]:
     """Run a prepared server for as long as the block runs; it may run again afterwards."""
-    with place.log.open("ab") as log:
+    with place.log.open("wb") as log:  # anew: what an earlier run wrote says nothing of this one
         process = subprocess.Popen(
             kind.serve(place),
             cwd=place.folder,

@@ -59,6 +59,8 @@ class Capabilities:
     """What is said after BEGIN where BEGIN cannot say READ ONLY; the driver takes it back at the end."""
     advisory_locks: bool = False
     """Whether there are locks by name; else the write transaction, of which there is one, stands for all."""
+    named_locks: bool = False
+    """Whether those are the connection's (GET_LOCK), and the driver gives them back with the transaction."""
     transaction_status: bool = False
     """Whether the server can be asked what became of a transaction: ``txid_status``, since PostgreSQL 10."""
     ask_read_only: str | None = None

@@ -1,4 +1,4 @@
-"""A PostgreSQL that belongs to one test: it may be stopped, started, and turned into a standby."""
+"""A server that belongs to one test: it may be stopped, started, and turned into one that takes no writes."""
 
 from __future__ import annotations
 
@@ -10,19 +10,21 @@ from typing import Any
 import psycopg
 import pytest
 
-from tools.servers import POSTGRESQL, Place, find_programs, prepared, running
+from tests.conftest import ask, mariadb
+from tools.servers import MARIADB, POSTGRESQL, Kind, Place, find_programs, prepared, running
 
 
 class OwnServer:
     """A private server; ``url`` stays the same over restarts."""
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, kind: Kind, place: Place) -> None:
+        self.kind = kind
         self.place = place
-        self.url = POSTGRESQL.url(place)
+        self.url = kind.url(place)
         self._running = ExitStack()
 
     def start(self) -> None:
-        self._running.enter_context(running(POSTGRESQL, self.place))
+        self._running.enter_context(running(self.kind, self.place))
 
     def stop(self) -> None:
         self._running.close()
@@ -32,7 +34,7 @@ class OwnServer:
         self.start()
 
     def demote(self) -> None:
-        """Start again as a standby that waits for a primary."""
+        """Start PostgreSQL again as a standby that waits for a primary."""
         self.stop()
         signal = self.place.data / "standby.signal"
         signal.touch()
@@ -42,18 +44,21 @@ class OwnServer:
 
     def ask(self, sql: str, *params: Any) -> list[Any]:
         """Ask over a connection of the test's own."""
+        if self.kind is MARIADB:
+            with mariadb(self.url) as asked:
+                return ask(asked, sql)
         with psycopg.connect(self.url, autocommit=True) as connection:
             cursor = connection.execute(sql, params)
             return cursor.fetchall() if cursor.description else []
 
 
 @contextmanager
-def own_server() -> Iterator[OwnServer]:
-    programs = find_programs(POSTGRESQL)
+def own_server(kind: Kind = POSTGRESQL) -> Iterator[OwnServer]:
+    programs = find_programs(kind)
     if programs is None:
-        pytest.skip("no PostgreSQL programs here to run a server of the test's own")
-    with prepared(POSTGRESQL, programs) as place:
-        server = OwnServer(place)
+        pytest.skip(f"no {kind.program} here to run a server of the test's own")
+    with prepared(kind, programs) as place:
+        server = OwnServer(kind, place)
         server.start()
         try:
             yield server

@@ -10,15 +10,21 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from typing import Any
 
-import psycopg
 import pytest
 from sqlalchemy import String, text
 
-from holdfast import AsyncDatabase, AsyncSession, Database, DeclarativeBase, Mapped, mapped_column
+from holdfast import AsyncDatabase, AsyncSession, Database, DeclarativeBase, Mapped, mapped_column, select
 from holdfast.errors import ConnectionLost, Outcome
 from holdfast.observe import StatementStarted
+from tests.conftest import SESSION_NUMBER
 from tests.servers.wire import SILENCE, UP, Wire
 
+pytestmark = pytest.mark.parametrize(
+    ("wired_url", "driver"),
+    [("postgresql", "psycopg"), ("postgresql", "asyncpg"), ("mariadb", "asyncmy")],
+    indirect=["wired_url"],
+    ids=["psycopg", "asyncpg", "asyncmy"],
+)
 ONCE, TWICE, TIMEOUT = "once", "twice", "asyncio.timeout"
 SOME_TURNS = 20
 """More turns of the loop than a cancellation takes that is not put off."""
@@ -35,21 +41,21 @@ class User(Base):
 
 
 def names_in(url: str) -> list[str]:
-    with psycopg.connect(url) as connection:
-        return [name for (name,) in connection.execute("SELECT name FROM users ORDER BY name")]
+    with Database(url) as db, db.session() as session:
+        return list(session.scalars(select(User.name).order_by(User.name)))
 
 
 @pytest.fixture
-def wire(postgresql_url: str) -> Iterator[Wire]:
-    with Database(postgresql_url) as db:
+def wire(wired_url: str) -> Iterator[Wire]:
+    with Database(wired_url) as db:
         db.create_all(Base)
-    with Wire(postgresql_url) as opened:
+    with Wire(wired_url) as opened:
         yield opened
 
 
-@pytest.fixture(params=["psycopg", "asyncpg"])
-async def db(request: pytest.FixtureRequest, wire: Wire) -> AsyncIterator[AsyncDatabase]:
-    async with AsyncDatabase(wire.through(request.param), pool_size=1, max_overflow=0) as opened:
+@pytest.fixture
+async def db(driver: str, wire: Wire) -> AsyncIterator[AsyncDatabase]:
+    async with AsyncDatabase(wire.through(driver), pool_size=1, max_overflow=0) as opened:
         yield opened
         assert (opened.pool.stats().in_use, opened.pool.stats().waiting) == (0, 0)
 
@@ -100,7 +106,7 @@ def begun(db: AsyncDatabase, sql: str) -> asyncio.Event:
 
 
 async def process_of(session: AsyncSession) -> Any:
-    return await session.scalar(text("SELECT pg_backend_pid()"))
+    return await session.scalar(text(SESSION_NUMBER[session._core.backend.capabilities.server]))
 
 
 Ends = Callable[[AsyncSession], Coroutine[Any, Any, None]]
@@ -114,7 +120,7 @@ ENDS: dict[str, tuple[str, Ends]] = {
 @pytest.mark.parametrize("how", [ONCE, TWICE, TIMEOUT])
 @pytest.mark.parametrize("end", list(ENDS))
 async def test_the_end_of_a_transaction_is_waited_for(
-    end: str, how: str, db: AsyncDatabase, wire: Wire, postgresql_url: str
+    end: str, how: str, db: AsyncDatabase, wire: Wire, wired_url: str
 ) -> None:
     sql, act = ENDS[end]
     async with db.session() as session:
@@ -131,7 +137,7 @@ async def test_the_end_of_a_transaction_is_waited_for(
         await cancelled.died()
 
         assert waits
-        assert names_in(postgresql_url) == (["Ann"] if end == "commit" else [])
+        assert names_in(wired_url) == (["Ann"] if end == "commit" else [])
         assert not session.in_transaction()
         assert db.pool.stats().in_use == 0
     async with db.session() as other:
@@ -197,7 +203,7 @@ async def test_a_wait_for_the_pool_ends_at_once_and_costs_nobody_a_connection(
 @pytest.mark.parametrize("how", [ONCE, TWICE])
 async def test_a_connection_given_to_a_cancelled_task_goes_to_the_next(how: str, db: AsyncDatabase) -> None:
     holder = db.session()
-    await holder.execute(text("SET LOCAL application_name = 'holder'"))
+    await holder.scalars(select(User).with_for_update())
     process = await process_of(holder)
     first, second = asyncio.ensure_future(ask(db)), asyncio.ensure_future(ask(db))
     await until(lambda: db.pool.stats().waiting == 2)

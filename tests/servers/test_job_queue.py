@@ -10,9 +10,8 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import psycopg
 import pytest
-from sqlalchemy import func, text, update
+from sqlalchemy import TextClause, func, text, update
 
 from holdfast import (
     AsyncDatabase,
@@ -24,8 +23,8 @@ from holdfast import (
     mapped_column,
     select,
 )
-from holdfast.errors import ConnectionLost
-from tests.conftest import without_driver
+from holdfast.errors import ConnectionLost, DeadlockDetected
+from tests.conftest import SESSION_NUMBER, end_session, without_driver
 
 JOBS, WORKERS = 80, 8
 DEADLY = {3, 20, 21, 40, JOBS}
@@ -72,11 +71,14 @@ class Deaths:
         self.url = without_driver(url)
         self.left = set(DEADLY)
 
-    def kill(self, job_id: int, pid: int) -> None:
+    @property
+    def number(self) -> TextClause:
+        return text(SESSION_NUMBER[self.url.partition(":")[0]])
+
+    def kill(self, job_id: int, number: int) -> None:
         if job_id in self.left:
             self.left.discard(job_id)
-            with psycopg.connect(self.url, autocommit=True) as connection:
-                connection.execute("SELECT pg_terminate_backend(%s, 5000)", [pid])
+            end_session(self.url, number)
 
 
 def fill(url: str) -> None:
@@ -93,7 +95,7 @@ def assert_each_job_was_done_once(url: str) -> None:
         assert set(session.scalars(select(Job.state))) == {"done"}
 
 
-# ---------------------------------------------------------------- PostgreSQL: SKIP LOCKED
+# ---------------------------------------------------------------- PostgreSQL, MariaDB: SKIP LOCKED
 
 
 def work(session: Session, worker: int, deaths: Deaths) -> bool:
@@ -101,7 +103,7 @@ def work(session: Session, worker: int, deaths: Deaths) -> bool:
     job = session.scalars(TAKE).first() or session.scalars(WAIT).first()
     if job is None:
         return session.scalar(select(func.count()).where(Job.state == "new")) != 0
-    deaths.kill(job.id, session.scalar(text("SELECT pg_backend_pid()")))  # type: ignore[arg-type]
+    deaths.kill(job.id, session.scalar(deaths.number))  # type: ignore[arg-type]
     job.state = "done"
     session.add(Done(job_id=job.id, worker=worker))
     return True
@@ -116,27 +118,29 @@ def run_worker(db: Database, worker: int, deaths: Deaths) -> int:
                 more = work(session, worker, deaths)
         except ConnectionLost:
             died += 1
+        except DeadlockDetected:  # InnoDB's; the job is free again
+            continue
         else:
             if not more:
                 return died
 
 
-def test_eight_threads_do_each_job_once_though_some_die(postgresql_url: str) -> None:
-    fill(postgresql_url)
-    deaths = Deaths(postgresql_url)
-    with Database(postgresql_url, pool_size=WORKERS) as db, ThreadPoolExecutor(WORKERS) as threads:
+def test_eight_threads_do_each_job_once_though_some_die(wired_url: str) -> None:
+    fill(wired_url)
+    deaths = Deaths(wired_url)
+    with Database(wired_url, pool_size=WORKERS) as db, ThreadPoolExecutor(WORKERS) as threads:
         died = sum(threads.map(lambda worker: run_worker(db, worker, deaths), range(WORKERS)))
 
     assert died == len(DEADLY)
-    assert_each_job_was_done_once(postgresql_url)
+    assert_each_job_was_done_once(wired_url)
 
 
 async def work_async(session: AsyncSession, worker: int, deaths: Deaths) -> bool:
     job = (await session.scalars(TAKE)).first() or (await session.scalars(WAIT)).first()
     if job is None:
         return await session.scalar(select(func.count()).where(Job.state == "new")) != 0
-    pid = await session.scalar(text("SELECT pg_backend_pid()"))
-    await asyncio.to_thread(deaths.kill, job.id, pid)  # type: ignore[arg-type]
+    number = await session.scalar(deaths.number)
+    await asyncio.to_thread(deaths.kill, job.id, number)  # type: ignore[arg-type]
     job.state = "done"
     session.add(Done(job_id=job.id, worker=worker))
     return True
@@ -150,26 +154,28 @@ async def run_worker_async(db: AsyncDatabase, worker: int, deaths: Deaths) -> in
                 more = await work_async(session, worker, deaths)
         except ConnectionLost:
             died += 1
+        except DeadlockDetected:  # InnoDB's; the job is free again
+            continue
         else:
             if not more:
                 return died
 
 
-@pytest.mark.parametrize("driver", ["asyncpg", "psycopg"])
-async def test_eight_tasks_do_each_job_once_though_some_die(postgresql_url: str, driver: str) -> None:
-    fill(postgresql_url)
-    deaths = Deaths(postgresql_url)
-    async with AsyncDatabase(postgresql_url.replace("://", f"+{driver}://", 1), pool_size=WORKERS) as db:
+async def test_eight_tasks_do_each_job_once_though_some_die(async_wired_url: str) -> None:
+    url = without_driver(async_wired_url)
+    fill(url)
+    deaths = Deaths(url)
+    async with AsyncDatabase(async_wired_url, pool_size=WORKERS) as db:
         died = await asyncio.gather(*(run_worker_async(db, worker, deaths) for worker in range(WORKERS)))
 
     assert sum(died) == len(DEADLY)
-    assert_each_job_was_done_once(postgresql_url)
+    assert_each_job_was_done_once(url)
 
 
-def test_without_a_lock_two_workers_take_the_same_job(postgresql_url: str) -> None:
+def test_without_a_lock_two_workers_take_the_same_job(wired_url: str) -> None:
     """What SKIP LOCKED is for."""
-    fill(postgresql_url)
-    with Database(postgresql_url) as db, db.begin() as first, db.begin() as second:
+    fill(wired_url)
+    with Database(wired_url) as db, db.begin() as first, db.begin() as second:
         naive = first.scalars(FREE).one().id, second.scalars(FREE).one().id
         assert naive == (1, 1)
 

@@ -24,7 +24,8 @@ from holdfast import (
     select,
 )
 from holdfast.errors import DatabaseBusy, InvalidRequestError, LockNotSupported, LockTimeout, ReadOnly
-from tests.servers.waiting import wait_for_waiters
+from tests.conftest import ask, mariadb
+from tests.servers.waiting import poll, wait_for_waiters
 
 
 class Base(DeclarativeBase):
@@ -268,6 +269,86 @@ async def test_async_drivers_lock_and_tell(pg: Database, postgresql_url: str, dr
 
         with pytest.raises(LockTimeout):
             await session.scalars(select(Job).with_for_update(nowait=True))
+
+
+# ---------------------------------------------------------------- MariaDB
+
+ON_MARIADB: dict[str, tuple[Any, str]] = {
+    "plain": (select(Job).with_for_update(), " FOR UPDATE"),
+    "nowait": (select(Job).with_for_update(nowait=True), " FOR UPDATE NOWAIT"),
+    "skip_locked": (select(Job).with_for_update(skip_locked=True), " FOR UPDATE SKIP LOCKED"),
+    "read": (select(Job).with_for_update(read=True), " LOCK IN SHARE MODE"),
+    "read, nowait": (select(Job).with_for_update(read=True, nowait=True), " LOCK IN SHARE MODE NOWAIT"),
+    "of a class": (Join.with_for_update(of=Owner), " FOR UPDATE"),  # it locks the rows of both tables
+}
+
+
+@pytest.fixture
+def maria(mariadb_url: str) -> Iterator[Database]:
+    yield from filled(mariadb_url)
+
+
+@pytest.mark.parametrize("name", ON_MARIADB)
+def test_each_form_is_said_to_mariadb_in_a_transaction_it_keeps(maria: Database, name: str) -> None:
+    statement, words = ON_MARIADB[name]
+    assert maria.plan(statement).sql.endswith(words)
+
+    with maria.session() as session, maria.session() as other:
+        session.execute(statement).all()
+
+        assert session.in_transaction()
+        free = select(Job.id).order_by(Job.id).with_for_update(skip_locked=True)
+        assert other.scalars(free).all() == []
+        readers = select(Job).with_for_update(
+            read=True, nowait=True
+        )  # ids alone would be read and locked in an index
+        if "read" in name:
+            assert len(other.scalars(readers).all()) == 3
+        else:
+            with pytest.raises(LockTimeout):
+                other.scalars(readers)
+
+
+def test_a_lock_waits_for_its_turn_on_mariadb(maria: Database, mariadb_url: str) -> None:
+    seen: list[str] = []
+
+    def wait() -> None:
+        with maria.begin() as other:
+            seen.append(other.get_one(Job, 1, with_for_update=True).state)
+
+    with maria.session() as session, mariadb(mariadb_url) as watcher:
+        session.get_one(Job, 1, with_for_update=True).state = "done"
+        thread = threading.Thread(target=wait)
+        thread.start()
+        poll(lambda: "LOCK WAIT" in ask(watcher, "SHOW ENGINE INNODB STATUS")[0][2], "the other waits")
+        assert seen == []
+        session.commit()
+        thread.join()
+
+    assert seen == ["done"]
+
+
+@pytest.mark.parametrize("words", [{"key_share": True}, {"key_share": True, "read": True}], ids=str)
+def test_what_mariadb_has_not_is_refused_before_anything_is_sent(
+    maria: Database, words: dict[str, bool]
+) -> None:
+    with maria.session() as session:
+        with pytest.raises(LockNotSupported, match="key_share=True"):
+            session.scalars(select(Job).with_for_update(**words))
+
+        assert not session.in_transaction()
+
+
+async def test_asyncmy_locks_and_tells(maria: Database, mariadb_url: str) -> None:
+    async with AsyncDatabase(mariadb_url) as db, db.session() as holder, db.session() as session:
+        await holder.get(Job, 1, with_for_update=True)
+        assert holder.in_transaction()
+        free = await session.scalars(select(Job.id).order_by(Job.id).with_for_update(skip_locked=True))
+        assert free.all() == [2, 3]
+
+        with pytest.raises(LockTimeout):
+            await session.scalars(select(Job).with_for_update(nowait=True))
+        assert session.in_transaction()  # the statement is undone, and nothing else
 
 
 # ---------------------------------------------------------------- SQLite, and read-only transactions

@@ -393,3 +393,28 @@ def _kept(url: str) -> Any:
 
 def _alike(value: Any) -> Any:
     return int(value) if isinstance(value, bool) else value
+
+
+# ---------------------------------------------------------------- the first statement
+
+
+def test_the_first_statement_may_ask_for_every_lock(mariadb_url: str) -> None:
+    """Before anybody has connected, the server's version is assumed; no lock is refused on that ground."""
+    with Database(mariadb_url) as db:
+        db.create_all(Base)
+    with Database(mariadb_url) as db, db.session() as session:
+        assert session.scalars(select(Item).with_for_update(skip_locked=True)).all() == []
+
+
+def test_what_was_made_on_an_assumption_is_made_anew(mariadb_url: str) -> None:
+    """A URL that says MySQL, whose RETURNING is assumed away until the server turns out to be MariaDB."""
+    with Database(mariadb_url) as db:
+        db.create_all(Base)
+    with Database(mariadb_url.replace("mariadb://", "mysql://")) as db:
+        with db.begin() as session:
+            session.add(Item(name="first"))
+        with counted(db) as seen, db.begin() as session:
+            session.add(Item(name="second"))
+
+        assert any("RETURNING" in sql for sql in seen)
+        assert names(db) == ["first", "second"]

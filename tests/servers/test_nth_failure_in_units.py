@@ -25,10 +25,11 @@ from tests.servers.test_nth_failure import Door, opened, url_of
 
 MOST_CALLS = 60
 POSTGRESQL = ["psycopg", "psycopg async", "asyncpg async"]
+BLOCKING, ASYNC = ["psycopg", "sqlite", "pymysql"], [*POSTGRESQL[1:], "sqlite async", "asyncmy async"]
 ENDINGS = [
-    *((door, REFUSED) for door in [*POSTGRESQL, "sqlite", "sqlite async"]),
-    *((door, kind) for door in [*POSTGRESQL[1:], "sqlite async"] for kind in (CANCELLED, CANCELLED_TWICE)),
-    *((door, kind) for door in ["psycopg", "sqlite"] for kind in (INTERRUPTED, INTERRUPTED_AFTER)),
+    *((door, REFUSED) for door in [*BLOCKING, *ASYNC]),
+    *((door, kind) for door in ASYNC for kind in (CANCELLED, CANCELLED_TWICE)),
+    *((door, kind) for door in BLOCKING for kind in (INTERRUPTED, INTERRUPTED_AFTER)),
 ]
 
 

@@ -3,41 +3,63 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import psycopg
 import pytest
-from sqlalchemy import text
+from sqlalchemy import TextClause, make_url, text
 
 from holdfast import AsyncDatabase, Database
 from holdfast.errors import ConnectionFailed, ConnectionLost, ReadOnly
+from tests.conftest import SESSION_NUMBER, end_session, without_driver
 from tests.servers.own_server import OwnServer, own_server
 from tests.servers.wire import DOWN, VANISH, Wire
+from tools.servers import MARIADB, POSTGRESQL
 
-PID = text("SELECT pg_backend_pid()")
 ASYNC = ["asyncpg", "psycopg"]
-TERMINATE_OTHERS = """SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
-    WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'"""
+ASYNC_ON = [(POSTGRESQL, "asyncpg"), (POSTGRESQL, "psycopg"), (MARIADB, "asyncmy")]
+OTHERS = {
+    "postgresql": "SELECT pid FROM pg_stat_activity WHERE datname = current_database()"
+    " AND pid <> pg_backend_pid() AND backend_type = 'client backend'",
+    "mariadb": "SELECT id FROM information_schema.processlist WHERE db = DATABASE() AND id <> CONNECTION_ID()",
+}
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[OwnServer]:
-    with own_server() as started:
+@pytest.fixture(scope="module", params=[POSTGRESQL, MARIADB], ids=lambda kind: kind.name)
+def server(request: pytest.FixtureRequest) -> Iterator[OwnServer]:
+    with own_server(request.param) as started:
         yield started
 
 
+postgresql_alone = pytest.mark.parametrize("server", [POSTGRESQL], indirect=True, ids=lambda kind: kind.name)
+mariadb_alone = pytest.mark.parametrize("server", [MARIADB], indirect=True, ids=lambda kind: kind.name)
+each_async = pytest.mark.parametrize(
+    ("server", "driver"), ASYNC_ON, indirect=["server"], ids=[driver for _, driver in ASYNC_ON]
+)
+
+
 def through(driver: str, url: str) -> str:
-    return url.replace("postgresql://", f"postgresql+{driver}://")
+    return url.replace("://", f"+{driver}://", 1)
+
+
+def driver_of(url: str) -> str:
+    return re.split("[+:]", url)[1]
+
+
+def kind_of(url: str) -> str:
+    return re.split("[+:]", url)[0]
 
 
 def terminate_others(url: str) -> None:
-    """End all backends of the database, and wait until they are gone."""
-    with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute(TERMINATE_OTHERS)
+    """End all sessions of the database, and wait until they are gone."""
+    with Database(url) as db, db.session() as session:
+        others = session.scalars(text(OTHERS[kind_of(url)])).all()
+    for number in others:
+        end_session(url, number)
 
 
 def warm(pool: Any, count: int) -> None:
@@ -53,34 +75,37 @@ async def warm_async(pool: Any, count: int) -> None:
 
 def pid_of(db: Database) -> int:
     with db.session() as session:
-        return session.scalar(PID)  # type: ignore[no-any-return]
+        return session.scalar(question(db))  # type: ignore[no-any-return]
 
 
 async def pid_of_async(db: AsyncDatabase) -> int:
     async with db.session() as session:
-        return await session.scalar(PID)  # type: ignore[no-any-return]
+        return await session.scalar(question(db))  # type: ignore[no-any-return]
+
+
+def question(db: Database | AsyncDatabase) -> TextClause:
+    return text(SESSION_NUMBER[db._opened.backend.capabilities.server])
 
 
 # ------------------------------------------------------------------------ backends that ended
 
 
-def test_terminated_backends_are_noticed_before_they_are_lent(postgresql_url: str) -> None:
-    with Database(postgresql_url) as db:
+def test_terminated_backends_are_noticed_before_they_are_lent(wired_url: str) -> None:
+    with Database(wired_url) as db:
         warm(db.pool, 4)
-        terminate_others(postgresql_url)
+        terminate_others(wired_url)
 
         assert [pid_of(db) > 0 for _ in range(4)] == [True] * 4
         stats = db.pool.stats()
     assert (stats.in_use, stats.waiting, stats.size) == (0, 0, stats.opened - stats.closed)
 
 
-@pytest.mark.parametrize("driver", ASYNC)
-async def test_terminated_backends_are_noticed_before_they_are_lent_async(
-    driver: str, postgresql_url: str
-) -> None:
-    async with AsyncDatabase(through(driver, postgresql_url)) as db:
+async def test_terminated_backends_are_noticed_before_they_are_lent_async(async_wired_url: str) -> None:
+    async with AsyncDatabase(async_wired_url) as db:
         await warm_async(db.pool, 4)
-        terminate_others(postgresql_url)  # the loop has no chance to read their ends meanwhile
+        terminate_others(
+            without_driver(async_wired_url)
+        )  # the loop has no chance to read their ends meanwhile
 
         assert [await pid_of_async(db) > 0 for _ in range(4)] == [True] * 4
         stats = db.pool.stats()
@@ -138,7 +163,7 @@ def test_after_a_restart_all_are_served_and_few_connect_at_once(server: OwnServe
     assert stats.size == stats.opened - stats.closed <= 8
 
 
-@pytest.mark.parametrize("driver", ASYNC)
+@each_async
 async def test_after_a_restart_all_are_served_and_few_connect_at_once_async(
     driver: str, server: OwnServer
 ) -> None:
@@ -202,8 +227,8 @@ def short_ping(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("short_ping")
-def test_a_half_open_connection_is_found_by_pre_ping(postgresql_url: str) -> None:
-    with Wire(postgresql_url) as wire, Database(wire.url, pool_pre_ping=True) as db:
+def test_a_half_open_connection_is_found_by_pre_ping(wired_url: str) -> None:
+    with Wire(wired_url) as wire, Database(wire.url, pool_pre_ping=True) as db:
         before = pid_of(db)
         wire.arm(DOWN, 0, VANISH)
 
@@ -212,10 +237,9 @@ def test_a_half_open_connection_is_found_by_pre_ping(postgresql_url: str) -> Non
 
 
 @pytest.mark.usefixtures("short_ping")
-@pytest.mark.parametrize("driver", ASYNC)
-async def test_a_half_open_connection_is_found_by_pre_ping_async(driver: str, postgresql_url: str) -> None:
-    with Wire(postgresql_url) as wire:
-        async with AsyncDatabase(wire.through(driver), pool_pre_ping=True) as db:
+async def test_a_half_open_connection_is_found_by_pre_ping_async(async_wired_url: str) -> None:
+    with Wire(without_driver(async_wired_url)) as wire:
+        async with AsyncDatabase(wire.through(driver_of(async_wired_url)), pool_pre_ping=True) as db:
             before = await pid_of_async(db)
             wire.arm(DOWN, 0, VANISH)
 
@@ -224,15 +248,14 @@ async def test_a_half_open_connection_is_found_by_pre_ping_async(driver: str, po
 
 
 @pytest.mark.usefixtures("short_ping")
-def test_one_lost_connection_makes_the_others_suspect(postgresql_url: str) -> None:
+def test_one_lost_connection_makes_the_others_suspect(wired_url: str) -> None:
     """The other one is half-open: no look would find it, and nobody asked for a ping."""
-    with Wire(postgresql_url) as wire, Database(wire.url) as db:
+    with Wire(wired_url) as wire, Database(wire.url) as db:
         warm(db.pool, 2)
         with pytest.raises(ConnectionLost), db.begin() as session:  # noqa: PT012 - the whole block must raise
-            pid = session.scalar(PID)
-            with psycopg.connect(postgresql_url, autocommit=True) as other:
-                other.execute("SELECT pg_terminate_backend(%s, 5000)", [pid])
-            session.scalar(PID)
+            pid = session.scalar(question(db))
+            end_session(wired_url, pid)
+            session.scalar(question(db))
         wire.arm(DOWN, 0, VANISH)
 
         assert pid_of(db) > 0
@@ -240,17 +263,15 @@ def test_one_lost_connection_makes_the_others_suspect(postgresql_url: str) -> No
 
 
 @pytest.mark.usefixtures("short_ping")
-@pytest.mark.parametrize("driver", ASYNC)
-async def test_one_lost_connection_makes_the_others_suspect_async(driver: str, postgresql_url: str) -> None:
-    with Wire(postgresql_url) as wire:
-        async with AsyncDatabase(wire.through(driver)) as db:
+async def test_one_lost_connection_makes_the_others_suspect_async(async_wired_url: str) -> None:
+    with Wire(without_driver(async_wired_url)) as wire:
+        async with AsyncDatabase(wire.through(driver_of(async_wired_url))) as db:
             await warm_async(db.pool, 2)
             with pytest.raises(ConnectionLost):  # noqa: PT012 - the whole block must raise
                 async with db.begin() as session:
-                    pid = await session.scalar(PID)
-                    with psycopg.connect(postgresql_url, autocommit=True) as other:
-                        other.execute("SELECT pg_terminate_backend(%s, 5000)", [pid])
-                    await session.scalar(PID)
+                    pid = await session.scalar(question(db))
+                    end_session(without_driver(async_wired_url), pid)
+                    await session.scalar(question(db))
             wire.arm(DOWN, 0, VANISH)
 
             assert await pid_of_async(db) > 0
@@ -261,24 +282,25 @@ async def test_one_lost_connection_makes_the_others_suspect_async(driver: str, p
 
 
 def make_table(db: Database) -> None:
-    with db.begin() as session:
+    with db.session() as session:
         session.execute(text("CREATE TABLE IF NOT EXISTS pool_writes (a INTEGER)"))
+        session.commit()
 
 
 def write(db: Database, **scope: Any) -> int:
     with db.begin(**scope) as session:
         session.execute(text("INSERT INTO pool_writes VALUES (1)"))
-        return session.scalar(PID)  # type: ignore[no-any-return]
+        return session.scalar(question(db))  # type: ignore[no-any-return]
 
 
 async def write_async(db: AsyncDatabase, **scope: Any) -> int:
     async with db.begin(**scope) as session:
         await session.execute(text("INSERT INTO pool_writes VALUES (1)"))
-        return await session.scalar(PID)  # type: ignore[no-any-return]
+        return await session.scalar(question(db))  # type: ignore[no-any-return]
 
 
-def test_a_transaction_that_is_read_only_by_its_own_wish_evicts_nobody(postgresql_url: str) -> None:
-    with Database(postgresql_url) as db:
+def test_a_transaction_that_is_read_only_by_its_own_wish_evicts_nobody(wired_url: str) -> None:
+    with Database(wired_url) as db:
         make_table(db)
         before = pid_of(db)
 
@@ -289,13 +311,12 @@ def test_a_transaction_that_is_read_only_by_its_own_wish_evicts_nobody(postgresq
         assert (write(db), db.pool.stats().closed) == (before, 0)
 
 
-@pytest.mark.parametrize("driver", ASYNC)
 async def test_a_transaction_that_is_read_only_by_its_own_wish_evicts_nobody_async(
-    driver: str, postgresql_url: str
+    async_wired_url: str,
 ) -> None:
-    with Database(postgresql_url) as blocking:
+    with Database(without_driver(async_wired_url)) as blocking:
         make_table(blocking)
-    async with AsyncDatabase(through(driver, postgresql_url)) as db:
+    async with AsyncDatabase(async_wired_url) as db:
         before = await pid_of_async(db)
 
         with pytest.raises(ReadOnly):
@@ -305,6 +326,7 @@ async def test_a_transaction_that_is_read_only_by_its_own_wish_evicts_nobody_asy
         assert (await write_async(db), db.pool.stats().closed) == (before, 0)
 
 
+@postgresql_alone
 def test_a_server_that_refuses_writes_by_default_is_left_for_another(server: OwnServer) -> None:
     with Database(server.url) as db:
         make_table(db)
@@ -325,6 +347,7 @@ def test_a_server_that_refuses_writes_by_default_is_left_for_another(server: Own
         assert db.pool.stats().closed == 1
 
 
+@postgresql_alone
 def test_a_primary_that_became_a_standby_is_left_for_another(server: OwnServer) -> None:
     with Database(server.url) as db:
         make_table(db)
@@ -339,6 +362,7 @@ def test_a_primary_that_became_a_standby_is_left_for_another(server: OwnServer) 
         assert write(db) > 0
 
 
+@postgresql_alone
 @pytest.mark.parametrize("driver", ASYNC)
 async def test_a_primary_that_became_a_standby_is_left_for_another_async(
     driver: str, server: OwnServer
@@ -354,6 +378,51 @@ async def test_a_primary_that_became_a_standby_is_left_for_another_async(
 
         assert await pid_of_async(db) != standby
         server.ask("SELECT pg_promote()")
+        assert await write_async(db) > 0
+
+
+@pytest.fixture
+def replica(server: OwnServer) -> Iterator[str]:
+    """The URL of a user whom ``read_only`` stops, which makes of a primary what a failover leaves of it."""
+    server.ask("CREATE USER writer@'127.0.0.1' IDENTIFIED BY 'w'")
+    server.ask("GRANT SELECT, INSERT, CREATE ON *.* TO writer@'127.0.0.1'")
+    yield str(make_url(server.url).set(username="writer", password="w").render_as_string(hide_password=False))
+    server.ask("SET GLOBAL read_only = 0")
+    server.ask("DROP USER writer@'127.0.0.1'")
+
+
+@mariadb_alone
+def test_a_mariadb_that_became_a_replica_is_left_for_another(server: OwnServer, replica: str) -> None:
+    with Database(replica) as db:
+        make_table(db)
+        before = write(db)
+        server.ask("SET GLOBAL read_only = 1")
+
+        with pytest.raises(ReadOnly) as caught:
+            write(db)
+
+        assert caught.value.errno == 1290
+        assert pid_of(db) != before
+        server.ask("SET GLOBAL read_only = 0")
+        assert write(db) > 0
+        assert db.pool.stats().closed == 1
+
+
+@mariadb_alone
+async def test_a_mariadb_that_became_a_replica_is_left_for_another_async(
+    server: OwnServer, replica: str
+) -> None:
+    with Database(replica) as blocking:
+        make_table(blocking)
+    async with AsyncDatabase(replica) as db:
+        before = await write_async(db)
+        server.ask("SET GLOBAL read_only = 1")
+
+        with pytest.raises(ReadOnly):
+            await write_async(db)
+
+        assert await pid_of_async(db) != before
+        server.ask("SET GLOBAL read_only = 0")
         assert await write_async(db) > 0
 
 

@@ -12,7 +12,6 @@ from typing import Any, NoReturn, TypeVar
 
 from sqlalchemy import URL, MetaData
 
-from holdfast.capabilities import Capabilities
 from holdfast.drivers import AsyncDriver, Driver, open_driver
 from holdfast.errors import InvalidRequestError
 from holdfast.observe import Observers
@@ -46,7 +45,7 @@ class Opened:
         self.backend = Backend(driver.dialect, driver.capabilities, encoder, PlanCache(plan_cache_size))
         on_learn: Any = getattr(driver, "on_learn", None)
         if on_learn is not None:
-            on_learn(self._learn)
+            on_learn(self.backend.learn)
         self.pool: Any
         self._runner: Any
         if on_loop:
@@ -61,10 +60,6 @@ class Opened:
             self.find_owner = threading.get_ident
         self._translate = listening(self.pool, driver.translate)
         self._teller = Teller(self.observers, echo)
-
-    def _learn(self, known: Capabilities) -> None:
-        """Take what the first connection told of the server."""
-        self.backend.capabilities = known
 
     def runner(self) -> Any:
         """A runner for one session."""

@@ -21,7 +21,7 @@ from sqlalchemy.engine import URL
 
 from holdfast.capabilities import Capabilities
 from holdfast.drivers import ends, mysql
-from holdfast.drivers.mysql import ASK_FACTS, Family, TooLongError
+from holdfast.drivers.mysql import ASK_FACTS, GIVE_NAMES_BACK, TAKE_NAME, Family, TooLongError
 from holdfast.drivers.mysql_text import render
 from holdfast.errors import HoldfastError
 from holdfast.steps import Answer
@@ -33,12 +33,13 @@ _MULTI_STATEMENTS_OFF = struct.pack("<H", 1)
 class AsyncmyConnection:
     """One connection, in autocommit mode."""
 
-    __slots__ = ("_family", "_most_bytes", "_poll", "_raw")
+    __slots__ = ("_family", "_holds_names", "_most_bytes", "_poll", "_raw")
 
     def __init__(self, raw: Any, family: Family) -> None:
         self._raw = raw
         self._poll = ends.make_poll(raw._transport.get_extra_info("socket").fileno())
         self._family = family
+        self._holds_names = False
         self._most_bytes = family.capabilities.max_statement_bytes or 2**30
 
     @property
@@ -52,6 +53,10 @@ class AsyncmyConnection:
 
     @property
     def usable(self) -> bool:
+        return self._is_connected and (not self._holds_names or self.in_transaction)
+
+    @property
+    def _is_connected(self) -> bool:
         return self._raw._connected and not self._raw._stream_broken
 
     async def fetch(self, sql: str, params: Sequence[Any], binary: bool) -> Sequence[Sequence[Any]]:
@@ -72,8 +77,19 @@ class AsyncmyConnection:
             return Answer(None, (), result.affected_rows)
         return Answer(tuple(column[0] for column in result.description), result.rows, result.affected_rows)
 
-    async def command(self, sql: str) -> None:
-        await self._send(sql.encode())
+    async def command(self, sql: str) -> str | None:
+        takes = sql.startswith(TAKE_NAME)
+        self._holds_names |= takes
+        result = await self._send(sql.encode())
+        if self._holds_names and not self.in_transaction:
+            await self._give_names_back()
+        return str(result.rows[0][0]) if takes else None
+
+    async def _give_names_back(self) -> None:
+        """End the locks by name together with their transaction; who cannot is not usable any more."""
+        with suppress(MySQLError):
+            await self._send(GIVE_NAMES_BACK)
+            self._holds_names = False
 
     async def _send(self, statement: bytes) -> Any:
         """Send a statement, and answer asyncmy's result."""
@@ -96,7 +112,7 @@ class AsyncmyConnection:
 
     async def _look(self) -> None:
         """Ask whether the transaction has outlived an error; an error tells nothing of it."""
-        if self.usable:
+        if self._is_connected:
             with suppress(MySQLError):
                 await self._raw.ping(False)
 
@@ -112,7 +128,7 @@ class AsyncmyConnection:
                     await beside.ensure_closed()
 
     def is_cut(self) -> bool:
-        if not self.usable:
+        if not self._is_connected:
             return True
         wire = self._raw._transport.get_extra_info("socket")
         return wire is None or ends.is_cut(wire.fileno())
@@ -125,7 +141,7 @@ class AsyncmyConnection:
         # The state first: the number of a closed socket may be another's by now.  What the loop has
         # read already lies in asyncmy's buffer; what it has not is found by the look.
         raw = self._raw
-        return self.usable and raw._proto.pos == raw._proto.length and not self._poll(0)
+        return self._is_connected and raw._proto.pos == raw._proto.length and not self._poll(0)
 
     async def cancel(self) -> None:
         await self._kill()

@@ -51,6 +51,10 @@ STOP_SECONDS = 5
 MOST_VALUES = 65_535
 """No limit of the servers, whose statements have only a length; a plan of more values is no longer a small thing."""
 
+TAKE_NAME = "SELECT GET_LOCK("
+"""How the command begins that takes a lock by name; its value is the answer, "1" where it was had."""
+GIVE_NAMES_BACK = b"DO RELEASE_ALL_LOCKS()"
+
 _FOUND_ROWS = 2  # CLIENT_FOUND_ROWS
 _OPTIONS = frozenset(
     {
@@ -213,9 +217,12 @@ def read_version(text: str) -> tuple[bool, tuple[int, ...]]:
 def capabilities(
     server: str, version: tuple[int, ...], driver: str, facts: Mapping[str, str]
 ) -> Capabilities:
-    """State the facts of a server by its name and version."""
+    """State the facts of a server by its name and version.
+
+    Without ``facts`` the version is assumed: no lock is refused then, for the server itself would.
+    """
     mariadb = server == "mariadb"
-    modern = version >= ((10, 6) if mariadb else (8, 0, 1))
+    modern = not facts or version >= ((10, 6) if mariadb else (8, 0, 1))
     returning = mariadb and version >= (10, 5)
     return Capabilities(
         server=server,
@@ -229,6 +236,8 @@ def capabilities(
         default_values="() VALUES ()",
         values_table=_VALUES_TABLES[server] if version >= ((10, 3, 3) if mariadb else (8, 0, 19)) else None,
         ddl_transactional=False,
+        advisory_locks=True,
+        named_locks=True,
         ask_read_only="SELECT @@read_only",
         locks=Locks(for_update=True, for_share=True, nowait=mariadb or modern, skip_locked=modern),
     )

@@ -16,6 +16,7 @@ from holdfast.drivers.sqlstate import outcome_of
 from holdfast.drivers.values import blame
 from holdfast.errors import HoldfastError
 
+LOCK_WAIT_TIMEOUT = 1205
 KINDS: dict[int, type[HoldfastError]] = {
     # a rule of the table
     1022: errors.UniqueViolation,
@@ -50,8 +51,9 @@ KINDS: dict[int, type[HoldfastError]] = {
     # other transactions
     1213: errors.DeadlockDetected,
     1614: errors.DeadlockDetected,
+    3058: errors.DeadlockDetected,  # of GET_LOCK in MySQL
     1020: errors.SerializationFailure,  # the row changed since the snapshot: innodb_snapshot_isolation
-    1205: errors.LockTimeout,  # in MariaDB NOWAIT, too
+    LOCK_WAIT_TIMEOUT: errors.LockTimeout,  # in MariaDB NOWAIT, too
     1206: errors.LockTimeout,
     3572: errors.LockTimeout,  # NOWAIT in MySQL
     # time, rights, state
@@ -112,9 +114,7 @@ CLASSES: dict[str, type[HoldfastError]] = {
 }
 """By the SQLSTATE's class, for the numbers above are not all there are."""
 
-ENDS_TRANSACTION = frozenset({1205, 1206, 1213, 1614, 1020})
-"""Errors after which the transaction may be gone; the server is asked."""
-
+_SAYS_HOW_LONG = re.compile(r"\b(?:NOWAIT|WAIT\s+\d+)\b", re.IGNORECASE)
 _KEY = re.compile(r"for key '([^']*)'$")
 _COLUMN = re.compile(
     r"(?:[Cc]olumn|Field) (?:`[^`]*`\.`[^`]*`\.`([^`]*)`|'([^']*)') ?(?:at row \d+|cannot be|doesn't)"
@@ -147,6 +147,9 @@ def build(
     facts: dict[str, Any] = _read_names(kind, text)
     if issubclass(kind, errors.ConnectionFailed):
         facts |= {"server": "the server", "reason": describe(number, sqlstate)}
+    if number == LOCK_WAIT_TIMEOUT:
+        # It undoes the statement only, so whoever does the work again must roll back all of it.
+        facts["may_pass"] = _SAYS_HOW_LONG.search(sql) is None
     return kind(
         None if number in KINDS else f"{kind.happened} ({describe(number, sqlstate)})",
         statement=sql,

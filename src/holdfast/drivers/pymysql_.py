@@ -17,7 +17,7 @@ from sqlalchemy.engine import URL
 
 from holdfast.capabilities import Capabilities
 from holdfast.drivers import ends, mysql
-from holdfast.drivers.mysql import ASK_FACTS, Family, TooLongError
+from holdfast.drivers.mysql import ASK_FACTS, GIVE_NAMES_BACK, TAKE_NAME, Family, TooLongError
 from holdfast.drivers.mysql_text import render
 from holdfast.errors import HoldfastError
 from holdfast.steps import Answer
@@ -28,12 +28,13 @@ _IN_TRANSACTION: int = SERVER_STATUS.SERVER_STATUS_IN_TRANS
 class PymysqlConnection:
     """One connection, in autocommit mode."""
 
-    __slots__ = ("_family", "_most_bytes", "_poll", "_raw")
+    __slots__ = ("_family", "_holds_names", "_most_bytes", "_poll", "_raw")
 
     def __init__(self, raw: Any, family: Family) -> None:
         self._raw = raw
         self._poll = ends.make_poll(raw._sock.fileno())
         self._family = family
+        self._holds_names = False
         self._most_bytes = family.capabilities.max_statement_bytes or 2**30
 
     @property
@@ -47,7 +48,7 @@ class PymysqlConnection:
 
     @property
     def usable(self) -> bool:
-        return self._raw._sock is not None
+        return self._raw._sock is not None and (not self._holds_names or self.in_transaction)
 
     def fetch(self, sql: str, params: Sequence[Any], binary: bool) -> Sequence[Sequence[Any]]:
         return self._send(render(sql, params)).rows or ()
@@ -64,8 +65,19 @@ class PymysqlConnection:
             return Answer(None, (), result.affected_rows)
         return Answer(tuple(column[0] for column in result.description), result.rows, result.affected_rows)
 
-    def command(self, sql: str) -> None:
-        self._send(sql.encode())
+    def command(self, sql: str) -> str | None:
+        takes = sql.startswith(TAKE_NAME)
+        self._holds_names |= takes
+        result = self._send(sql.encode())
+        if self._holds_names and not self.in_transaction:
+            self._give_names_back()
+        return str(result.rows[0][0]) if takes else None
+
+    def _give_names_back(self) -> None:
+        """End the locks by name together with their transaction; who cannot is not usable any more."""
+        with suppress(MySQLError):
+            self._send(GIVE_NAMES_BACK)
+            self._holds_names = False
 
     def _send(self, statement: bytes) -> Any:
         """Send a statement, and answer PyMySQL's result."""
@@ -88,7 +100,7 @@ class PymysqlConnection:
 
     def _look(self) -> None:
         """Ask whether the transaction has outlived an error; an error tells nothing of it."""
-        if self.usable:
+        if self._raw._sock is not None:
             with suppress(MySQLError):
                 self._raw.ping(reconnect=False)
 

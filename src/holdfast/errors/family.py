@@ -152,6 +152,8 @@ class LockTimeout(OperationalError):
     code = "lock-timeout"
     happened = "A lock was not free in time"
     mend = "Call `session.rollback()` and try again, or write `.with_for_update(skip_locked=True)`."
+    may_pass: bool = False
+    """Whether `db.run` does the work again; not where somebody asked to be told so soon."""
 
 
 class DatabaseBusy(OperationalError):

@@ -31,6 +31,12 @@ class Backend:
     memo: dict[Any, Any] = field(default_factory=dict)
     """SQL of flushes and relation loads, made once per table or relation; bounded by the models."""
 
+    def learn(self, known: Capabilities) -> None:
+        """Take what a first connection told of the server; what was made on an assumption is made anew."""
+        self.capabilities = known
+        self.plans.clear()
+        self.memo.clear()
+
 
 def plain_arrays(dialect: Dialect) -> ArrayEncoder:
     """Arrays as lists of bound values, for drivers that have nothing faster."""

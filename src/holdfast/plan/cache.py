@@ -39,6 +39,9 @@ class PlanCache:
     def find(self, key: Hashable) -> Plan | None:
         return self._plans.get(key)
 
+    def clear(self) -> None:
+        self._plans.clear()
+
     def _evict(self) -> None:
         for key in list(islice(list(self._plans), max(1, self.size // 4))):
             self._plans.pop(key, None)

@@ -194,7 +194,7 @@ class Transactions(Membership):
         self._check_usable()
         if self.backend.capabilities.advisory_locks:
             yield from self.ensure_transaction()
-            return (yield from take_lock(name, wait=wait))
+            return (yield from take_lock(self.backend.capabilities, name, wait=wait))
         if self.scope is not None and self.scope.read_only:
             raise read_only_lock()
         if wait or self.in_transaction:

@@ -6,19 +6,17 @@ the same case.  Anything else would fail again, or may have happened already, an
 
 | error | replayed | why |
 | --- | --- | --- |
-| SerializationFailure (40001, SQLITE_BUSY_SNAPSHOT) | yes | another transaction changed what this one had read |
-| DeadlockDetected (40P01) | yes | the server chose this one to give way |
+| SerializationFailure (40001, 1020, SQLITE_BUSY_SNAPSHOT) | yes | another transaction changed what this one had read |
+| DeadlockDetected (40P01, 1213) | yes | the server chose this one to give way |
 | DatabaseBusy (SQLITE_BUSY, SQLITE_LOCKED) | yes | SQLite has one writer at a time |
 | ConnectionLost, not done | yes | the transaction went with its connection |
 | ConnectionFailed | after a lost connection | nothing ran; the server that was lost may be coming back |
 | StaleDataError | yes, unless the work brought the version | the next attempt reads what is there now |
 | CommitOutcomeUnknown | no | it may have lasted |
-| LockTimeout (55P03) | no | NOWAIT and lock_timeout are a wish to be told |
+| LockTimeout | no | NOWAIT and lock_timeout are a wish to be told |
+| LockTimeout (1205) of a statement without NOWAIT | yes | InnoDB's own patience, which finds deadlocks that it does not look for |
 | PoolTimeout | no | nothing ran; waiting longer is for the pool to decide |
 | anything else | no | |
-
-The drivers of MySQL and MariaDB, when they come, map 1213, and 1205 (which undoes the statement only, so that all must be
-rolled back), to DeadlockDetected, and 1020 to SerializationFailure.
 
 Rule: errors are told apart by class, which comes from SQLSTATE or result codes; time and chance are arguments.
 """
@@ -36,6 +34,7 @@ from holdfast.errors import (
     DeadlockDetected,
     HoldfastError,
     InvalidRequestError,
+    LockTimeout,
     OperationalError,
     Outcome,
     SerializationFailure,
@@ -54,6 +53,8 @@ LONGEST_PAUSE_SECONDS = 2.0
 
 def is_conflict(error: BaseException) -> TypeGuard[OperationalError]:
     """Whether nothing of this transaction lasts, and the same work may succeed in a new one."""
+    if isinstance(error, LockTimeout):
+        return error.may_pass
     return isinstance(error, CONFLICTS) and error.outcome is Outcome.NOT_DONE
 
 
