@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from tests.conftest import ask, mariadb
-from tools.servers import MARIADB, POSTGRESQL, Kind, Place, find_programs, prepared, running
+from tools.servers import POSTGRESQL, Kind, Place, find_programs, prepared, running
 
 
 class OwnServer:
@@ -44,7 +44,7 @@ class OwnServer:
 
     def ask(self, sql: str, *params: Any) -> list[Any]:
         """Ask over a connection of the test's own."""
-        if self.kind is MARIADB:
+        if self.kind.name == "mariadb":
             with mariadb(self.url) as asked:
                 return ask(asked, sql)
         with psycopg.connect(self.url, autocommit=True) as connection:

@@ -16,6 +16,7 @@ Rule: no driver library is imported here.
 from __future__ import annotations
 
 import re
+import ssl
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -97,6 +98,8 @@ class Family:
         self.capabilities = capabilities(server, ASSUMED[server], driver, {})
         self.arguments: dict[str, Any] = dict(self.dialect.create_connect_args(url)[1])
         self.arguments |= {name: value for name, value in options.items() if name not in settings}
+        if isinstance(self.arguments.get("ssl"), str):
+            self.arguments["ssl"] = _read_ssl(self.arguments["ssl"])
         # An UPDATE counts the rows it finds, also those that had the values already.
         self.arguments["client_flag"] = self.arguments.get("client_flag", 0) | _FOUND_ROWS
         self.sql_mode = _judge_mode(self.arguments.pop("sql_mode", None))
@@ -152,7 +155,7 @@ class Family:
         name = "MariaDB" if self.wants_mariadb else "MySQL"
         return ConnectionFailed(
             server=f"{name} at {self.target}",
-            reason=f"{reason}{_WORDS.get(number or 0, '')}",
+            reason=reason + (_say_certificate(error) or _WORDS.get(number or 0, "")),
             orig=error,
             sqlstate=sqlstate,
             target=self.target,
@@ -169,6 +172,16 @@ _WORDS = {
     2005: ", the host is unknown",
     2026: ", TLS could not be agreed on",
 }
+
+
+def _say_certificate(error: BaseException) -> str:
+    """Both drivers call a refused certificate 2003, as if nobody had answered; what they met lies beneath."""
+    below: BaseException | None = error
+    while below is not None:
+        if isinstance(below, ssl.SSLCertVerificationError):
+            return ", TLS could not be agreed on: the server's certificate is not trusted, or is for another name"
+        below = below.__cause__ or below.__context__
+    return ""
 
 
 class TooLongError(Exception):
@@ -287,6 +300,16 @@ def _check_options(url: URL) -> None:
                 reason=f"MariaDB and MySQL have no option {name!r}",
                 mend="Known options: " + ", ".join(sorted(_OPTIONS)) + ".",
             )
+
+
+def _read_ssl(word: str) -> dict[str, Any]:
+    """Read ``?ssl=true``: encrypt, whoever answers; the other options say whom to trust."""
+    if word.lower() in ("true", "1"):
+        return {"check_hostname": False, "verify_mode": "none"}
+    raise BadUrl(
+        reason=f"ssl={word} is not known",
+        mend="Write `?ssl=true`, or `?ssl_ca=/path/ca.pem` to check the server's certificate, too.",
+    )
 
 
 def _judge_mode(mode: str | None) -> str | None:
