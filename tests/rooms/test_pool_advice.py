@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from holdfast.pool import PoolSettings, PoolStats, Times
-from holdfast.pool.advice import KEPT_FREE, ServerFacts, advise_postgresql
+from holdfast.pool.advice import KEPT_FREE, ServerFacts, advise_server
 
 FACTS = ServerFacts(
     max_connections=100,
@@ -55,7 +55,7 @@ facts = st.builds(
 def test_all_instances_together_fit_into_what_the_server_has_left(
     server: ServerFacts, wait: float, use: float, timeouts: int, instances: int, cores: int | None
 ) -> None:
-    advice = advise_postgresql(server, busy(wait, use, timeouts=timeouts), PoolSettings(), instances, cores)
+    advice = advise_server(server, busy(wait, use, timeouts=timeouts), PoolSettings(), instances, cores)
 
     room = server.max_connections - server.superuser_reserved - server.reserved - server.others - KEPT_FREE
     if server.role_limit >= 0:
@@ -71,43 +71,43 @@ def test_all_instances_together_fit_into_what_the_server_has_left(
 
 @given(st.floats(0.01, 60), st.floats(0.001, 60), st.floats(1, 10))
 def test_who_waits_longer_is_given_no_less(wait: float, use: float, factor: float) -> None:
-    less = advise_postgresql(FACTS, busy(wait, use), PoolSettings(), 1, 16)
-    more = advise_postgresql(FACTS, busy(wait * factor, use), PoolSettings(), 1, 16)
+    less = advise_server(FACTS, busy(wait, use), PoolSettings(), 1, 16)
+    more = advise_server(FACTS, busy(wait * factor, use), PoolSettings(), 1, 16)
 
     assert more.pool_size >= less.pool_size
 
 
 def test_as_many_as_would_be_in_use_if_nobody_waited() -> None:
     """Four, always busy, used as long as they are waited for: eight are asked for."""
-    advice = advise_postgresql(FACTS, busy(0.1, 0.1, timeouts=2), PoolSettings(), 1, 2)
+    advice = advise_server(FACTS, busy(0.1, 0.1, timeouts=2), PoolSettings(), 1, 2)
 
     assert advice.pool_size == 8
     assert "2 timed out: about 8 connections" in str(advice)
 
 
 def test_more_than_twice_what_the_cores_serve_is_not_advised() -> None:
-    advice = advise_postgresql(FACTS, busy(9.0, 0.1), PoolSettings(), 1, 2)
+    advice = advise_server(FACTS, busy(9.0, 0.1), PoolSettings(), 1, 2)
 
     assert advice.pool_size == 10
     assert "more than 10 would only queue inside the server" in str(advice)
 
 
 def test_where_nobody_waits_the_pool_does_not_grow() -> None:
-    advice = advise_postgresql(FACTS, busy(0.0, 0.1), PoolSettings(pool_size=5), 1, 16)
+    advice = advise_server(FACTS, busy(0.0, 0.1), PoolSettings(pool_size=5), 1, 16)
 
     assert advice.pool_size == 5
     assert "nobody waits" in str(advice)
 
 
 def test_without_measurements_the_cores_speak_and_it_is_said() -> None:
-    advice = advise_postgresql(FACTS, QUIET, PoolSettings(), 1, 4)
+    advice = advise_server(FACTS, QUIET, PoolSettings(), 1, 4)
 
     assert advice.pool_size == 9
     assert "only 0 loans measured" in str(advice)
 
 
 def test_the_server_s_cores_are_assumed_where_nobody_says_them() -> None:
-    advice = advise_postgresql(FACTS, QUIET, PoolSettings(), 1, None)
+    advice = advise_server(FACTS, QUIET, PoolSettings(), 1, None)
 
     assert "4 cores (assumed; say `server_cores=` to be exact)" in str(advice)
 
@@ -116,6 +116,6 @@ def test_the_guide_shows_what_is_printed() -> None:
     server = replace(FACTS, max_connections=200, others=12)
     stats = replace(QUIET, wait=Times(0.0, 0.00031, 0.0, 1024), use=Times(0.00064, 0.0041, 0.001, 1024))
 
-    advice = advise_postgresql(server, stats, PoolSettings(), instances=4, server_cores=4)
+    advice = advise_server(server, stats, PoolSettings(), instances=4, server_cores=4)
 
     assert f"```text\n{advice}\n```" in GUIDE.read_text(encoding="utf-8")

@@ -14,7 +14,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from sqlalchemy import text
+from sqlalchemy import make_url, text
 
 from holdfast import AsyncDatabase, Database
 from holdfast.clock import ManualClock
@@ -22,6 +22,7 @@ from holdfast.drivers import open_driver
 from holdfast.errors import InvalidRequestError, PoolerDetected, PoolTimeout
 from holdfast.observe import PoolWaited
 from holdfast.pool import AsyncPool, BlockingPool, PoolSettings
+from tests.conftest import ask, mariadb, open_mariadb, with_database
 from tests.servers.conftest import Bounced
 
 HERE = __file__
@@ -450,11 +451,14 @@ def limited(postgresql_url: str) -> Iterator[tuple[str, Any]]:
         admin.execute(f"DROP ROLE {name}")
 
 
-def test_advice_leaves_room_for_others_and_shares_it_among_instances(postgresql_url: str) -> None:
-    with Database(postgresql_url) as db:
+MOST = {"postgresql": "SHOW max_connections", "mariadb": "SELECT @@max_connections"}
+
+
+def test_advice_leaves_room_for_others_and_shares_it_among_instances(wired_url: str) -> None:
+    with Database(wired_url) as db:
         alone, shared = db.pool.advice(), db.pool.advice(instances=40)
         with db.session() as session:
-            most = int(session.scalar(text("SHOW max_connections")) or 0)
+            most = int(session.scalar(text(MOST[wired_url.partition(":")[0]])) or 0)
 
     assert 1 <= alone.pool_size + alone.max_overflow <= most
     assert 40 * (shared.pool_size + shared.max_overflow) <= most
@@ -462,11 +466,11 @@ def test_advice_leaves_room_for_others_and_shares_it_among_instances(postgresql_
     assert "40 instances" in str(shared)
 
 
-def test_advice_counts_other_clients_and_not_its_own(postgresql_url: str) -> None:
-    with Database(postgresql_url) as db:
+def test_advice_counts_other_clients_and_not_its_own(wired_url: str) -> None:
+    with Database(wired_url) as db:
         held = [db.pool.acquire() for _ in range(3)]
         before = others_told(db.pool.advice())
-        others = [psycopg.connect(postgresql_url, application_name="others") for _ in range(4)]
+        others = [open_other(wired_url) for _ in range(4)]
         after = others_told(db.pool.advice())
         for connection in others:
             connection.close()
@@ -476,13 +480,20 @@ def test_advice_counts_other_clients_and_not_its_own(postgresql_url: str) -> Non
     assert after >= before + 4 - 1  # another test's client may leave meanwhile
 
 
+def open_other(url: str) -> Any:
+    """A client that is not of this program, as far as the server can tell."""
+    if url.startswith("mariadb"):
+        return open_mariadb(with_database(url, "information_schema"))
+    return psycopg.connect(url, application_name="others")
+
+
 def others_told(advice: Any) -> int:
     words = advice.reasons[0].split("other clients hold ")[1]
     return int(words.split(",")[0])
 
 
-def test_advice_says_what_was_assumed_of_the_cores(postgresql_url: str) -> None:
-    with Database(postgresql_url) as db:
+def test_advice_says_what_was_assumed_of_the_cores(wired_url: str) -> None:
+    with Database(wired_url) as db:
         assumed, said = db.pool.advice(), db.pool.advice(server_cores=16)
 
     assert "this machine's" in str(assumed)
@@ -503,16 +514,31 @@ def test_advice_keeps_within_the_limit_of_the_role(limit: int, size: int, limite
     assert f"this role may have {limit}" in str(advice)
 
 
-def test_advice_says_so_when_there_is_no_room(postgresql_url: str) -> None:
-    with Database(postgresql_url) as db:
+def test_advice_keeps_within_the_limit_of_a_mariadb_user(mariadb_url: str, mariadb_server: str) -> None:
+    name = f"limited_{os.getpid()}"
+    place = make_url(mariadb_url)
+    with mariadb(mariadb_server) as admin:
+        ask(admin, f"CREATE USER {name}@'127.0.0.1' IDENTIFIED BY 'l' WITH MAX_USER_CONNECTIONS 4")
+        ask(admin, f"GRANT SELECT ON {place.database}.* TO {name}@'127.0.0.1'")
+        url = place.set(username=name, password="l").render_as_string(hide_password=False)
+        with Database(url) as db:
+            advice = db.pool.advice(server_cores=16)
+        ask(admin, f"DROP USER {name}@'127.0.0.1'")
+
+    assert (advice.pool_size, advice.max_overflow) == (4, 0)
+    assert "this role may have 4" in str(advice)
+
+
+def test_advice_says_so_when_there_is_no_room(wired_url: str) -> None:
+    with Database(wired_url) as db:
         advice = db.pool.advice(instances=100_000)
 
     assert (advice.pool_size, advice.max_overflow) == (1, 0)
     assert "PgBouncer" in str(advice)
 
 
-def test_advice_is_given_though_the_pool_is_exhausted(postgresql_url: str) -> None:
-    with Database(postgresql_url, pool_timeout=0, **SMALL) as db:
+def test_advice_is_given_though_the_pool_is_exhausted(wired_url: str) -> None:
+    with Database(wired_url, pool_timeout=0, **SMALL) as db:
         held = db.pool.acquire()
 
         assert db.pool.advice().pool_size >= 1
@@ -521,12 +547,13 @@ def test_advice_is_given_though_the_pool_is_exhausted(postgresql_url: str) -> No
         assert db.pool.stats().opened == 1
 
 
-def test_advice_grows_with_the_waits_it_measured(postgresql_url: str) -> None:
-    with Database(postgresql_url, pool_size=2, max_overflow=0) as db:
+def test_advice_grows_with_the_waits_it_measured(wired_url: str) -> None:
+    with Database(wired_url, pool_size=2, max_overflow=0) as db:
+        sleep = "sleep" if wired_url.startswith("mariadb") else "pg_sleep"
 
         def work(_: int) -> None:
             with db.session() as session:
-                session.execute(text("SELECT pg_sleep(0.01)"))
+                session.execute(text(f"SELECT {sleep}(0.01)"))
 
         with ThreadPoolExecutor(8) as threads:
             list(threads.map(work, range(120)))

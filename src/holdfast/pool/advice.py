@@ -33,7 +33,7 @@ FEWEST_SAMPLES = 100
 
 # What a role may not see of others (pg_stat_activity hides backend_type and application_name) counts as
 # another client's.  A limit of -1 is none.  reserved_connections came with PostgreSQL 16.
-ASK_POSTGRESQL = """
+_ASK_POSTGRESQL = """
 SELECT current_setting('max_connections')::integer,
        current_setting('superuser_reserved_connections')::integer,
        coalesce(nullif(current_setting('reserved_connections', true), '')::integer, 0),
@@ -52,6 +52,20 @@ SELECT current_setting('max_connections')::integer,
            AND coalesce(backend_type, 'client backend') = 'client backend') AS clients
 """
 
+# Neither MariaDB nor MySQL reserves a slot below max_connections (one above it is for an administrator), and both limit
+# users only.  Without the PROCESS privilege a user sees no sessions but his own, so all are counted by the status.
+_ASK_MYSQL = (
+    "SHOW GLOBAL STATUS LIKE 'Threads_connected'",
+    """
+SELECT @@global.max_connections, IF(@@max_user_connections = 0, -1, @@max_user_connections),
+       CAST(SUM(one.user = me.user AND one.db <=> me.db) AS SIGNED), CAST(SUM(one.user = me.user) AS SIGNED),
+       MAX(me.host = 'localhost' OR me.host LIKE '127.0.0.1%' OR me.host LIKE '::1%')
+  FROM information_schema.processlist AS one
+  JOIN information_schema.processlist AS me ON me.id = CONNECTION_ID()
+""",
+)
+_QUESTIONS = {"postgresql": (_ASK_POSTGRESQL,), "mariadb": _ASK_MYSQL, "mysql": _ASK_MYSQL}
+
 
 @dataclass(frozen=True, slots=True)
 class PoolAdvice:
@@ -68,7 +82,7 @@ class PoolAdvice:
 
 @dataclass(frozen=True, slots=True)
 class ServerFacts:
-    """What a PostgreSQL server told: its limits, and who is connected."""
+    """What a server told: its limits, and who is connected."""
 
     max_connections: int
     superuser_reserved: int
@@ -82,9 +96,17 @@ class ServerFacts:
     local: bool
 
 
+def _read_facts(answers: Sequence[Sequence[Sequence[Any]]]) -> ServerFacts:
+    if len(answers) == 1:
+        return ServerFacts(*answers[0][0])
+    connected = int(answers[0][0][1])
+    most, limit, ours, of_user, local = answers[1][0]
+    return ServerFacts(most, 0, 0, limit, -1, connected - ours, ours - 1, of_user - ours, 0, bool(local))
+
+
 def questions(driver: Driver | AsyncDriver) -> tuple[str, ...]:
     """Give the statements to ask before advice is given."""
-    return (ASK_POSTGRESQL,) if driver.capabilities.server == "postgresql" else ()
+    return _QUESTIONS.get(driver.capabilities.server, ())
 
 
 def advise(
@@ -102,10 +124,10 @@ def advise(
         )
     if not answers:
         return _advise_sqlite(settings, single=driver.single)
-    facts = ServerFacts(*answers[0][0])
+    facts = _read_facts(answers)
     if driver.shares:
         return _advise_before_pooler(stats, settings, server_cores)
-    return advise_postgresql(facts, stats, settings, instances, server_cores)
+    return advise_server(facts, stats, settings, instances, server_cores)
 
 
 def _advise_sqlite(settings: PoolSettings, *, single: bool) -> PoolAdvice:
@@ -123,7 +145,7 @@ def _advise_sqlite(settings: PoolSettings, *, single: bool) -> PoolAdvice:
     )
 
 
-def advise_postgresql(
+def advise_server(
     facts: ServerFacts,
     stats: PoolStats,
     settings: PoolSettings,
@@ -138,7 +160,7 @@ def advise_postgresql(
         reasons.append(f"shared by {_count(instances, 'instance')}, that is {max(share, 0)} for each")
     if share < 1:
         reasons.append(
-            "that is not enough: raise max_connections, run fewer instances, or put PgBouncer in between"
+            "that is not enough: raise max_connections, run fewer instances, or put a pooler (PgBouncer, ProxySQL) in between"
         )
         return PoolAdvice(1, 0, tuple(reasons))
     useful = _find_useful(facts, instances, server_cores, reasons)
