@@ -14,11 +14,12 @@ from typing import Any
 from bench import placement, report
 from bench.harness import Entry, Harness
 from bench.placement import Placement
-from bench.schema import PostgresAdmin, SqliteAdmin
+from bench.schema import MariadbAdmin, PostgresAdmin, SqliteAdmin
 from bench.systems import BARE, MODULES, find
 from bench.workloads import WORKLOADS
 
-URL = "HOLDFAST_TEST_POSTGRESQL_URL"
+URLS = {"postgresql": "HOLDFAST_TEST_POSTGRESQL_URL", "mariadb": "HOLDFAST_TEST_MARIADB_URL"}
+SHARED: dict[str, type[PostgresAdmin | MariadbAdmin]] = {"postgresql": PostgresAdmin, "mariadb": MariadbAdmin}
 
 
 def main() -> int:
@@ -35,18 +36,22 @@ def main() -> int:
 
         return hops.main(sys.argv[2:])
     options = _read_arguments()
-    url = os.environ.get(URL)
-    if options.server == "postgresql" and not url:
-        print(f"Set {URL}=postgresql://…, or run `./dev bench`, which lends a server.", file=sys.stderr)
+    urls = {server: os.environ.get(variable) for server, variable in URLS.items()}
+    if options.server in urls and not urls[options.server]:
+        variable = URLS[options.server]
+        print(
+            f"Set {variable}={options.server}://…, or run `./dev bench`, which lends a server.",
+            file=sys.stderr,
+        )
         return 2
     pinned = Placement(options.pin)
     with tempfile.TemporaryDirectory(prefix="holdfast-bench-") as folder, ExitStack() as stack:
         harness = Harness([], pinned, _tell if sys.stderr.isatty() else lambda _: None)
         for server in [options.server] if options.server else list(MODULES):
-            if server == "postgresql" and not url:
-                print(f"PostgreSQL is left out: {URL} is not set.")
+            if server in urls and not urls[server]:
+                print(f"{server} is left out: {URLS[server]} is not set.")
                 continue
-            admins = _make_admins(server, url, Path(folder), stack)
+            admins = _make_admins(server, urls.get(server), Path(folder), stack)
             harness.entries += _open_all(harness, server, admins, options)
         stack.callback(harness.close)  # before the admins drop the tables, which a system may still hold
         harness.run(
@@ -81,10 +86,10 @@ def _tell(text: str) -> None:
 
 
 def _make_admins(server: str, url: str | None, folder: Path, stack: ExitStack) -> Iterator[Any]:
-    """Give each system its admin: PostgreSQL's is one for all, SQLite's one for each."""
-    if server == "postgresql":
+    """Give each system its admin: a server's is one for all, SQLite's one for each."""
+    if server in SHARED:
         assert url is not None
-        shared = stack.enter_context(_closing(PostgresAdmin(url)))
+        shared = stack.enter_context(_closing(SHARED[server](url)))
         while True:
             yield shared
     for number in range(100):

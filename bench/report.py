@@ -23,6 +23,8 @@ PACKAGES = (
     "psycopg-binary",
     "psycopg-pool",
     "asyncpg",
+    "pymysql",
+    "asyncmy",
     "aiosqlite",
     "greenlet",
 )

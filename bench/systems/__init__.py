@@ -23,6 +23,16 @@ MODULES: dict[str, tuple[str, ...]] = {
         "sqlalchemy_async:SqlalchemyAsync",
         "sqlalchemy_async:SqlalchemyAsyncAutocommit",
     ),
+    "mariadb": (
+        "bare_pymysql:BarePymysql",
+        "bare_asyncmy:BareAsyncmy",
+        "holdfast_blocking:HoldfastBlocking",
+        "holdfast_async:HoldfastAsync",
+        "sqlalchemy_blocking:SqlalchemyBlocking",
+        "sqlalchemy_blocking:SqlalchemyAutocommit",
+        "sqlalchemy_async:SqlalchemyAsync",
+        "sqlalchemy_async:SqlalchemyAsyncAutocommit",
+    ),
     "sqlite": (
         "bare_sqlite:BareSqlite",
         "bare_hop:BareHop",

@@ -14,6 +14,7 @@ from bench.systems.statements import Objects
 
 DRIVERS = {
     "postgresql": ("postgresql+psycopg", "postgresql+asyncpg"),
+    "mariadb": ("mariadb+pymysql", "mariadb+asyncmy"),
     "sqlite": ("sqlite", "sqlite+aiosqlite"),
 }
 

@@ -58,6 +58,35 @@ SQLITE_UPDATE = (
     "SET name = given.name, score = given.score FROM given WHERE bench_members.id = given.id"
 )
 
+# ---------------------------------------------------------------- MariaDB, whose drivers write values into the text
+
+MARIADB_POSTS_OF = f"SELECT {', '.join(POST)} FROM bench_posts WHERE author_id IN (%s) ORDER BY id"
+MARIADB_SESSION = "SET time_zone = '+00:00', innodb_snapshot_isolation = ON"
+"""As Holdfast has it; SQLAlchemy's sessions are as the server's defaults are."""
+
+
+def mariadb_text(value: str) -> str:
+    return "'" + value.replace("\\", "\\\\").replace("'", "''") + "'"
+
+
+def mariadb_insert(people: Iterable[tuple[Any, ...]]) -> str:
+    text = mariadb_text
+    rows = ",".join([
+        f"({text(email)},{text(name)},{'NULL' if age is None else age},'{moment:%Y-%m-%d %H:%M:%S.%f}',"
+        f"{score!r},{int(active)},{text(note)})"
+        for email, name, age, moment, score, active, note in people
+    ])  # fmt: skip
+    return f"INSERT INTO bench_signups ({_COLUMNS}) VALUES {rows} RETURNING id"
+
+
+def mariadb_update(changed: Iterable[tuple[int, str, float]]) -> str:
+    rows = ",".join([f"({key},{mariadb_text(name)},{score!r}e0)" for key, name, score in changed])
+    return (
+        f"UPDATE bench_members AS t JOIN (WITH r(id, name, score) AS (VALUES {rows}) SELECT * FROM r) AS r "
+        "ON t.id = r.id SET t.name = r.name, t.score = r.score"
+    )
+
+
 # ---------------------------------------------------------------- for all
 
 

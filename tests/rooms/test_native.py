@@ -68,6 +68,61 @@ def test_an_array_refuses_what_it_cannot_hold(module: Any, name: str, value: Any
         getattr(module, name)([value], 1)
 
 
+@compiled
+@given(st.none() | st.datetimes(timezones=st.just(None) | ZONES), st.sampled_from([0, 1]))
+def test_a_moment_meant_in_utc_is_the_same(moment: datetime | None, fold: int) -> None:
+    given_ = None if moment is None else moment.replace(fold=fold)
+    found, expected = native.in_utc(given_), pure.in_utc(given_)
+
+    assert found == expected
+    assert found is None or (found.tzinfo is UTC and found.fold == fold)
+
+
+@pytest.mark.parametrize("module", [native, pure], ids=["native", "pure"])
+def test_what_is_no_moment_is_refused(module: Any) -> None:
+    with pytest.raises(TypeError):
+        module.in_utc("2000-01-01")
+
+
+PLAIN = (
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**65), 2**65)
+    | st.floats()
+    | st.text(st.characters(exclude_categories=["Cs"]))
+    | st.text("'\\\\\"%?é\0", max_size=5)
+    | st.datetimes(timezones=st.sampled_from([None, UTC, timezone(timedelta(hours=2))]))
+    | st.decimals()
+    | st.binary(max_size=5)
+)
+
+
+@compiled
+@given(st.lists(PLAIN, max_size=10), st.data())
+def test_literals_are_the_same_bytes(values: list[Any], data: st.DataObject) -> None:
+    texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=5)
+    pieces = data.draw(st.lists(texts, min_size=len(values) + 1, max_size=len(values) + 1))
+
+    written = [module.write_literals(pieces, values, lambda v: f"<{v!r}>") for module in (native, pure)]
+
+    assert written[0] == written[1]
+
+
+@pytest.mark.parametrize("module", [native, pure], ids=["native", "pure"])
+def test_a_literal_fails_as_its_writer_does(module: Any) -> None:
+    def refuse(value: Any) -> str:
+        raise OverflowError
+
+    for value in (2**64, float("nan"), object()):
+        with pytest.raises(OverflowError):
+            module.write_literals(["a", "b"], [value], refuse)
+    for pieces, values in ((["a"], ["x"]), (["a", "b", "c"], ["x"])):
+        with pytest.raises((TypeError, ValueError)):
+            module.write_literals(pieces, values, refuse)
+    with pytest.raises(UnicodeEncodeError):
+        module.write_literals(["a", "b"], ["\ud800"], refuse)
+
+
 def _make(module: Any, cls: type[Any], rows: Any, names: tuple[str, ...], processors: Any = None) -> Any:
     members: list[Any] = []
     identity: dict[Any, Any] = {}

@@ -20,6 +20,8 @@ from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
+from holdfast.native import write_literals
+
 MOST_UNSIGNED = 2**64 - 1
 KEPT_LENGTH = 20_000
 """Longer statements, those of many rows, are cut anew each time: they would fill the cache."""
@@ -47,14 +49,7 @@ def render(sql: str, params: Sequence[Any]) -> bytes:
     pieces = cut(sql) if len(sql) <= KEPT_LENGTH else _cut(sql)
     if len(pieces) != len(params) + 1:
         raise TypeError(f"the statement has {len(pieces) - 1} placeholders and {len(params)} values came")
-    literals = _LITERALS
-    words: list[str] = [""] * (2 * len(params) + 1)
-    words[0::2] = pieces
-    try:
-        words[1::2] = [literals[type(value)](value) for value in params]
-    except KeyError:
-        words[1::2] = [literal(value) for value in params]
-    return "".join(words).encode()
+    return write_literals(pieces, params, literal)
 
 
 def _cut(sql: str) -> Sequence[str]:
@@ -73,20 +68,12 @@ cut = lru_cache(1024)(_cut)
 
 
 def literal(value: Any) -> str:
-    """Write one value; a subclass is written as the type it comes from."""
+    """Write one value that the fast way does not know; a subclass is written as the type it comes from."""
     for kind in type(value).__mro__:
         write = _LITERALS.get(kind)
         if write is not None:
             return write(value)
     raise TypeError(f"a value of type {type(value).__name__} has no literal")
-
-
-def _text(value: str) -> str:
-    if "\\" in value:
-        value = value.replace("\\", "\\\\")
-    if "'" in value:
-        value = value.replace("'", "''")
-    return f"'{value}'"
 
 
 def _bytes(value: Any) -> str:
@@ -99,11 +86,19 @@ def _integer(value: int) -> str:
     return int.__repr__(value)
 
 
+def _text(value: str) -> str:
+    return _plain(str.__str__(value))  # of a subclass too, an enumeration's for one, the text it is
+
+
 def _float(value: float) -> str:
     if not math.isfinite(value):
         raise OverflowError("not a finite number")
-    written = float.__repr__(value)
-    return written if "e" in written else written + "e0"  # without an exponent it would be a DECIMAL
+    return _plain(float.__pos__(value))
+
+
+def _plain(value: Any) -> str:
+    """Write a value of a plain type, which the fast way knows."""
+    return write_literals(("", ""), (value,), literal).decode()
 
 
 def _decimal(value: Decimal) -> str:
@@ -135,8 +130,6 @@ def _timedelta(value: timedelta) -> str:
 
 
 _LITERALS: dict[type[Any], Callable[[Any], str]] = {
-    type(None): lambda value: "NULL",
-    bool: lambda value: "1" if value else "0",
     int: _integer,
     str: _text,
     float: _float,

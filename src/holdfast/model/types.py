@@ -16,6 +16,7 @@ from sqlalchemy.sql.operators import OperatorType
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from holdfast.errors import NaiveDatetime
+from holdfast.native import in_utc
 
 ZONED = frozenset({"postgresql", "cockroachdb"})
 """Servers that have a type for instants and drivers that return them aware."""
@@ -54,14 +55,17 @@ class AwareDateTime(TypeDecorator[datetime]):
     process_literal_param = process_bind_param
 
     def bind_processor(self, dialect: Dialect) -> Any:
-        """Answer the function that makes a value the driver's; SQLite's is written out, being hot."""
-        return _text_from_aware if dialect.name == "sqlite" else super().bind_processor(dialect)
+        """Answer the function that makes a value the driver's; the hot ones are written out."""
+        if dialect.name == "sqlite":
+            return _text_from_aware
+        # The literals of MySQL and MariaDB are written in UTC whatever the zone; the check alone is left.
+        return _aware if dialect.name in {"mysql", "mariadb"} else super().bind_processor(dialect)
 
     def result_processor(self, dialect: Dialect, coltype: object) -> Processor | None:
         """Answer nothing for a server with zones, else the function that makes a value aware."""
         if dialect.name in ZONED:
             return None
-        return _aware_from_text if dialect.name == "sqlite" else _aware_from_utc
+        return _aware_from_text if dialect.name == "sqlite" else in_utc
 
     def coerce_compared_value(self, op: OperatorType | None, value: Any) -> TypeEngine[Any]:
         """Compare datetimes as instants, and leave ``created_at - timedelta(days=1)`` to `DateTime`."""
@@ -101,6 +105,12 @@ def _aware_from_text(value: Any) -> datetime | None:
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
+def _aware(value: Any) -> Any:
+    if isinstance(value, datetime) and value.tzinfo is not UTC and value.utcoffset() is None:
+        raise NaiveDatetime
+    return value
+
+
 def _text_from_aware(value: Any) -> Any:
     if not isinstance(value, datetime):
         return value
@@ -109,8 +119,3 @@ def _text_from_aware(value: Any) -> Any:
             raise NaiveDatetime
         value = value.astimezone(UTC)
     return value.isoformat(" ", "microseconds")[:26]
-
-
-def _aware_from_utc(value: Any) -> datetime | None:
-    moment: datetime | None = value
-    return None if moment is None else moment.replace(tzinfo=UTC)

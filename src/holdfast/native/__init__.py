@@ -24,6 +24,7 @@ from holdfast.native.pure import (
     array_texts,
     changed,
     group,
+    in_utc,
     kinds,
     lacking,
     make_objects,
@@ -34,6 +35,7 @@ from holdfast.native.pure import (
     unique,
     values_at,
     values_of,
+    write_literals,
 )
 
 _compiled: Any = None
@@ -58,6 +60,7 @@ __all__ = [
     "array_texts",
     "changed",
     "group",
+    "in_utc",
     "kinds",
     "lacking",
     "make_objects",
@@ -68,6 +71,7 @@ __all__ = [
     "unique",
     "values_at",
     "values_of",
+    "write_literals",
 ]
 
 if COMPILED:

@@ -8,6 +8,7 @@
 #include <Python.h>
 #include <structmember.h>
 #include <datetime.h>
+#include <math.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -787,6 +788,185 @@ put_moment(Writer *out, PyObject *value)
     return 0;
 }
 
+/* ------------------------------------------------------------------------------------ values in the text of MariaDB */
+
+static int
+put_raw(Writer *out, const char *data, Py_ssize_t size)
+{
+    if (data == NULL || reserve(out, size) < 0)
+        return -1;
+    memcpy(PyBytes_AS_STRING(out->bytes) + out->used, data, (size_t)size);
+    out->used += size;
+    return 0;
+}
+
+static int
+put_words(Writer *out, PyObject *text)
+{
+    Py_ssize_t size;
+    const char *data = PyUnicode_AsUTF8AndSize(text, &size);
+    return put_raw(out, data, data == NULL ? 0 : size);
+}
+
+/* In utf8mb4 no byte of a longer character is a quote or a backslash. */
+static int
+put_quoted(Writer *out, PyObject *text)
+{
+    Py_ssize_t size;
+    const char *data = PyUnicode_AsUTF8AndSize(text, &size);
+    if (data == NULL || size > PY_SSIZE_T_MAX / 4 || reserve(out, 2 * size + 2) < 0)
+        return -1;
+    char *to = PyBytes_AS_STRING(out->bytes) + out->used;
+    *to++ = '\'';
+    for (Py_ssize_t n = 0; n < size; n++) {
+        if (data[n] == '\'' || data[n] == '\\')
+            *to++ = data[n];
+        *to++ = data[n];
+    }
+    *to++ = '\'';
+    out->used = to - PyBytes_AS_STRING(out->bytes);
+    return 0;
+}
+
+static int
+put_double(Writer *out, double number)
+{
+    char *digits = PyOS_double_to_string(number, 'r', 0, Py_DTSF_ADD_DOT_0, NULL);
+    if (digits == NULL)
+        return -1;
+    int status = put_raw(out, digits, (Py_ssize_t)strlen(digits));
+    if (status == 0 && strchr(digits, 'e') == NULL) /* without an exponent it would be a DECIMAL */
+        status = put_raw(out, "e0", 2);
+    PyMem_Free(digits);
+    return status;
+}
+
+static int
+put_naive(Writer *out, PyObject *moment)
+{
+    char text[48];
+    int size = snprintf(text, sizeof text, "'%04d-%02d-%02d %02d:%02d:%02d", PyDateTime_GET_YEAR(moment),
+                        PyDateTime_GET_MONTH(moment), PyDateTime_GET_DAY(moment), PyDateTime_DATE_GET_HOUR(moment),
+                        PyDateTime_DATE_GET_MINUTE(moment), PyDateTime_DATE_GET_SECOND(moment));
+    if (PyDateTime_DATE_GET_MICROSECOND(moment))
+        size += snprintf(text + size, sizeof text - (size_t)size, ".%06d", PyDateTime_DATE_GET_MICROSECOND(moment));
+    text[size++] = '\'';
+    return put_raw(out, text, size);
+}
+
+static int
+put_other(Writer *out, PyObject *value, PyObject *other)
+{
+    PyObject *written = PyObject_CallOneArg(other, value);
+    if (written == NULL)
+        return -1;
+    int status = -1;
+    if (PyUnicode_Check(written))
+        status = put_words(out, written);
+    else
+        PyErr_SetString(PyExc_TypeError, "a literal is a text");
+    Py_DECREF(written);
+    return status;
+}
+
+static int
+put_literal(Writer *out, PyObject *value, PyObject *other)
+{
+    if (value == Py_None)
+        return put_raw(out, "NULL", 4);
+    if (PyBool_Check(value))
+        return put_raw(out, value == Py_True ? "1" : "0", 1);
+    if (PyUnicode_CheckExact(value))
+        return put_quoted(out, value);
+    if (PyLong_CheckExact(value)) {
+        int overflow;
+        long long number = PyLong_AsLongLongAndOverflow(value, &overflow);
+        if (!overflow) {
+            char text[24];
+            return put_raw(out, text, snprintf(text, sizeof text, "%lld", number));
+        }
+    }
+    else if (PyFloat_CheckExact(value)) {
+        double number = PyFloat_AS_DOUBLE(value);
+        if (isfinite(number))
+            return put_double(out, number);
+    }
+    else if (PyDateTime_CheckExact(value)) {
+        PyObject *zone = PyDateTime_DATE_GET_TZINFO(value);
+        if (zone == Py_None || zone == PyDateTime_TimeZone_UTC)
+            return put_naive(out, value);
+    }
+    return put_other(out, value, other);
+}
+
+PyDoc_STRVAR(write_literals_doc,
+             "write_literals(pieces, values, other): the pieces of a statement with literals between them.");
+
+static PyObject *
+write_literals(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t count)
+{
+    if (count != 3) {
+        PyErr_SetString(PyExc_TypeError, write_literals_doc);
+        return NULL;
+    }
+    PyObject *pieces = snapshot(args[0], write_literals_doc);
+    if (pieces == NULL)
+        return NULL;
+    PyObject *values = snapshot(args[1], write_literals_doc);
+    if (values == NULL) {
+        Py_DECREF(pieces);
+        return NULL;
+    }
+    Py_ssize_t size = PyTuple_GET_SIZE(values);
+    Writer out = {NULL, 0};
+    if (PyTuple_GET_SIZE(pieces) != size + 1) {
+        PyErr_SetString(PyExc_TypeError, "one piece more than values is wanted");
+        goto failed;
+    }
+    out.bytes = PyBytes_FromStringAndSize(NULL, 128 + size * 24);
+    if (out.bytes == NULL)
+        goto failed;
+    for (Py_ssize_t n = 0; n <= size; n++) {
+        PyObject *piece = PyTuple_GET_ITEM(pieces, n);
+        if (!PyUnicode_Check(piece)) {
+            PyErr_SetString(PyExc_TypeError, "a piece is a text");
+            goto failed;
+        }
+        if (put_words(&out, piece) < 0)
+            goto failed;
+        if (n < size && put_literal(&out, PyTuple_GET_ITEM(values, n), args[2]) < 0)
+            goto failed;
+    }
+    Py_DECREF(pieces);
+    Py_DECREF(values);
+    if (_PyBytes_Resize(&out.bytes, out.used) < 0)
+        return NULL;
+    return out.bytes;
+failed:
+    Py_DECREF(pieces);
+    Py_DECREF(values);
+    Py_XDECREF(out.bytes);
+    return NULL;
+}
+
+PyDoc_STRVAR(in_utc_doc, "in_utc(moment): a naive datetime that is meant in UTC, as an aware one; None stays.");
+
+static PyObject *
+in_utc(PyObject *Py_UNUSED(module), PyObject *value)
+{
+    if (value == Py_None)
+        Py_RETURN_NONE;
+    if (!PyDateTime_Check(value)) {
+        PyErr_SetString(PyExc_TypeError, "a datetime is wanted");
+        return NULL;
+    }
+    return PyDateTimeAPI->DateTime_FromDateAndTimeAndFold(
+        PyDateTime_GET_YEAR(value), PyDateTime_GET_MONTH(value), PyDateTime_GET_DAY(value),
+        PyDateTime_DATE_GET_HOUR(value), PyDateTime_DATE_GET_MINUTE(value), PyDateTime_DATE_GET_SECOND(value),
+        PyDateTime_DATE_GET_MICROSECOND(value), PyDateTime_TimeZone_UTC, PyDateTime_DATE_GET_FOLD(value),
+        PyDateTimeAPI->DateTimeType);
+}
+
 typedef int (*Put)(Writer *, PyObject *);
 
 /* One dimension, counted from 1; an empty array has no dimension. */
@@ -1172,6 +1352,8 @@ static PyMethodDef functions[] = {
     {"unique", unique, METH_O, unique_doc},
     {"lacking", (PyCFunction)(void (*)(void))lacking, METH_FASTCALL, lacking_doc},
     {"text_facts", text_facts, METH_O, text_facts_doc},
+    {"in_utc", in_utc, METH_O, in_utc_doc},
+    {"write_literals", (PyCFunction)(void (*)(void))write_literals, METH_FASTCALL, write_literals_doc},
     {"changed", (PyCFunction)(void (*)(void))changed, METH_FASTCALL, changed_doc},
     {"array_texts", (PyCFunction)(void (*)(void))array_texts, METH_FASTCALL, NULL},
     {"array_blobs", (PyCFunction)(void (*)(void))array_blobs, METH_FASTCALL, NULL},

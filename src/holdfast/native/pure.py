@@ -6,6 +6,7 @@ Layout: array_recv in https://github.com/postgres/postgres/blob/REL_15_STABLE/sr
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -215,6 +216,60 @@ def array_moments(values: Sequence[datetime | None], element: int) -> bytes:
         [None if d is None else (d.days * 86400 + d.seconds) * 1_000_000 + d.microseconds for d in passed],
         element,
     )
+
+
+# ---------------------------------------------------------------- values
+
+
+def in_utc(value: datetime | None) -> datetime | None:
+    """Answer a naive datetime that is meant in UTC as an aware one; None stays."""
+    return None if value is None else value.replace(tzinfo=UTC)
+
+
+def write_literals(pieces: Sequence[str], values: Sequence[Any], other: Callable[[Any], str]) -> bytes:
+    """Join the pieces of a statement with its values between them, as MariaDB and MySQL read them.
+
+    ``other`` writes what is none of the plain types, or beyond what they can hold.
+    """
+    words: list[str] = [""] * (2 * len(values) + 1)
+    words[0::2] = pieces
+    words[1::2] = [_WRITE.get(type(value), other)(value) or other(value) for value in values]
+    return "".join(words).encode()
+
+
+def _write_text(value: str) -> str:
+    if "\\" in value:
+        value = value.replace("\\", "\\\\")
+    if "'" in value:
+        value = value.replace("'", "''")
+    return f"'{value}'"
+
+
+def _write_integer(value: int) -> str | None:
+    return int.__repr__(value) if -(2**63) <= value < 2**63 else None
+
+
+def _write_float(value: float) -> str | None:
+    if not math.isfinite(value):
+        return None
+    written = float.__repr__(value)
+    return written if "e" in written else written + "e0"  # without an exponent it would be a DECIMAL
+
+
+def _write_moment(value: datetime) -> str | None:
+    if value.tzinfo is not None and value.tzinfo is not UTC:
+        return None
+    return f"'{value.replace(tzinfo=None).isoformat(' ')}'"
+
+
+_WRITE: dict[type[Any], Callable[[Any], str | None]] = {
+    type(None): lambda value: "NULL",
+    bool: lambda value: "1" if value else "0",
+    int: _write_integer,
+    str: _write_text,
+    float: _write_float,
+    datetime: _write_moment,
+}
 
 
 # ---------------------------------------------------------------- methods of mapped classes
