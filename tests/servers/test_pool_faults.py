@@ -460,12 +460,11 @@ SETTINGS = [
 
 @pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="Linux names these options so")
 @pytest.mark.parametrize(("query", "expected"), SETTINGS)
-def test_a_dead_peer_is_looked_for_as_the_url_says(
-    query: str, expected: list[Any], postgresql_url: str
-) -> None:
-    with Database(postgresql_url + query) as db:
+def test_a_dead_peer_is_looked_for_as_the_url_says(query: str, expected: list[Any], wired_url: str) -> None:
+    with Database(wired_url + query) as db:
         connection = db.pool.acquire()
-        found = options_of(connection.raw.fileno())
+        raw = connection.raw
+        found = options_of(raw._sock.fileno() if kind_of(wired_url) == "mariadb" else raw.fileno())
         db.pool.release(connection)
 
     assert [a for a, b in zip(found, expected, strict=True) if b is not None] == [
@@ -475,14 +474,14 @@ def test_a_dead_peer_is_looked_for_as_the_url_says(
 
 @pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="Linux names these options so")
 @pytest.mark.parametrize(("query", "expected"), SETTINGS)
-@pytest.mark.parametrize("driver", ASYNC)
 async def test_a_dead_peer_is_looked_for_as_the_url_says_async(
-    driver: str, query: str, expected: list[Any], postgresql_url: str
+    query: str, expected: list[Any], async_wired_url: str
 ) -> None:
-    async with AsyncDatabase(through(driver, postgresql_url) + query) as db:
+    async with AsyncDatabase(async_wired_url + query) as db:
         connection = await db.pool.acquire()
         raw = connection.raw
-        fileno = raw.fileno() if driver == "psycopg" else raw._transport.get_extra_info("socket").fileno()
+        psycopg = driver_of(async_wired_url) == "psycopg"
+        fileno = raw.fileno() if psycopg else raw._transport.get_extra_info("socket").fileno()
         found = options_of(fileno)
         await db.pool.release(connection)
 

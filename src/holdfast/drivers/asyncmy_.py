@@ -20,7 +20,7 @@ from asyncmy.errors import MySQLError
 from sqlalchemy.engine import URL
 
 from holdfast.capabilities import Capabilities
-from holdfast.drivers import ends, mysql
+from holdfast.drivers import ends, keepalives, mysql
 from holdfast.drivers.mysql import ASK_FACTS, GIVE_NAMES_BACK, TAKE_NAME, Family, TooLongError
 from holdfast.drivers.mysql_text import render
 from holdfast.errors import HoldfastError
@@ -203,6 +203,7 @@ class AsyncmyDriver:
 
     async def _set_up(self, raw: Any) -> None:
         family = self._family
+        keepalives.apply(raw._transport.get_extra_info("socket"), family.keepalives)
         # asyncmy always asks for several statements in one text, which nobody here sends but an injection.
         await raw._execute_command(COM_SET_OPTION, _MULTI_STATEMENTS_OFF)
         await raw.read_packet()

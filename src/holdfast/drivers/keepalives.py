@@ -1,4 +1,4 @@
-"""Keepalives of the drivers of PostgreSQL: what finds a peer that vanished.
+"""Keepalives of the drivers that speak over a wire: what finds a peer that vanished.
 
 Without keepalives a connection whose other end vanished (a firewall that forgot it, a machine that
 lost its power) is found after two hours, and one with data on its way after about fifteen minutes.
@@ -40,8 +40,8 @@ def apply(sock: Any, given: Mapping[str, int]) -> None:
     if sock is None or sock.family not in (socket.AF_INET, socket.AF_INET6):
         return
     settings = DEFAULTS | dict(given)
-    if settings["keepalives"]:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    # Said either way: PyMySQL and asyncmy turn it on themselves.
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1 if settings["keepalives"] else 0)
     for name, options in _OPTIONS.items():
         if not settings[name] or (name != "tcp_user_timeout" and not settings["keepalives"]):
             continue  # 0 leaves the system's own

@@ -27,6 +27,7 @@ from sqlalchemy.engine import URL
 
 from holdfast import errors
 from holdfast.capabilities import Capabilities, Locks, ValuesTable
+from holdfast.drivers import keepalives
 from holdfast.drivers.mysql_errno import build, describe
 from holdfast.drivers.sqlstate import outcome_of
 from holdfast.drivers.values import blame
@@ -74,8 +75,10 @@ _OPTIONS = frozenset(
         "ssl",
         "program_name",
         "init_command",
+        *keepalives.DEFAULTS,
     }
 )
+_KEEPALIVES = frozenset(keepalives.DEFAULTS)
 _DIALECT_OPTIONS = ("json_serializer", "json_deserializer")
 
 
@@ -102,6 +105,9 @@ class Family:
             self.arguments["ssl"] = _read_ssl(self.arguments["ssl"])
         # An UPDATE counts the rows it finds, also those that had the values already.
         self.arguments["client_flag"] = self.arguments.get("client_flag", 0) | _FOUND_ROWS
+        self.keepalives = {
+            name: _read_number(name, self.arguments.pop(name)) for name in _KEEPALIVES & self.arguments.keys()
+        }
         self.sql_mode = _judge_mode(self.arguments.pop("sql_mode", None))
         self.first_words = self.arguments.pop("init_command", None)
         if self.arguments.pop("charset", "utf8mb4") != "utf8mb4":
@@ -300,6 +306,12 @@ def _check_options(url: URL) -> None:
                 reason=f"MariaDB and MySQL have no option {name!r}",
                 mend="Known options: " + ", ".join(sorted(_OPTIONS)) + ".",
             )
+
+
+def _read_number(name: str, value: Any) -> int:
+    if str(value).isdecimal():
+        return int(value)
+    raise BadUrl(reason=f"the option {name!r} is no number", mend=f"Write `?{name}=10`.")
 
 
 def _read_ssl(word: str) -> dict[str, Any]:

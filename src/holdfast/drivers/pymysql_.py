@@ -16,7 +16,7 @@ from pymysql.err import MySQLError
 from sqlalchemy.engine import URL
 
 from holdfast.capabilities import Capabilities
-from holdfast.drivers import ends, mysql
+from holdfast.drivers import ends, keepalives, mysql
 from holdfast.drivers.mysql import ASK_FACTS, GIVE_NAMES_BACK, TAKE_NAME, Family, TooLongError
 from holdfast.drivers.mysql_text import render
 from holdfast.errors import HoldfastError
@@ -188,6 +188,7 @@ class PymysqlDriver:
 
     def _set_up(self, raw: Any) -> None:
         family = self._family
+        keepalives.apply(raw._sock, family.keepalives)
         if family.facts is None:
             raw.query(ASK_FACTS)
             family.take_facts(raw._result.rows)
