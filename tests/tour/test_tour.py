@@ -18,7 +18,8 @@ from tests.house.documentation import Block, read_blocks, run_blocks
 COPY = Path(__file__).resolve().parents[2] / "docs/tour.md"
 CONTRACT = COPY.parents[2] / "shared/TOUR.md"
 DIRECTIVE = re.compile(r"<!-- run: .*?-->\n", re.DOTALL)
-WRITTEN_POSTGRESQL = "://app@/app"
+WRITTEN_POSTGRESQL = "postgresql://app@/app"
+WRITTEN_SQLITE = "sqlite:///app.db"
 
 Tell = Callable[..., ModuleType]
 
@@ -36,10 +37,10 @@ def tell(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Tell:
     """Run sections one after the other in one module; answers the module."""
     monkeypatch.chdir(tmp_path)
 
-    def run(*names: str, postgresql_url: str = "") -> ModuleType:
+    def run(*names: str, server_url: str = "", written: str = WRITTEN_POSTGRESQL) -> ModuleType:
         module = ModuleType("tour")
         monkeypatch.setitem(sys.modules, "tour", module)
-        replace = {WRITTEN_POSTGRESQL: postgresql_url.removeprefix("postgresql")} if postgresql_url else {}
+        replace = {written: server_url} if server_url else {}
         for name in names:
             run_blocks(section(name), filename=str(COPY), module=module, replace=replace)
         return module
@@ -67,25 +68,33 @@ def test_blocking_on_sqlite(tell: Tell, tmp_path: Path) -> None:
     tour.db.close()
 
 
-def test_async_on_postgresql(tell: Tell, postgresql_url: str) -> None:
-    tour = tell("Declare", "Blocking", "Async", postgresql_url=postgresql_url)
+def test_blocking_on_servers(tell: Tell, wired_url: str) -> None:
+    tour = tell("Declare", "Blocking", server_url=wired_url, written=WRITTEN_SQLITE)
 
-    assert tour.db.dialect_name == "postgresql"
+    assert tour.counts[0].posts == 2
+    assert tour.db.dialect_name == wired_url.partition(":")[0]
+    tour.db.close()
+
+
+def test_async_on_servers(tell: Tell, wired_url: str) -> None:
+    tour = tell("Declare", "Blocking", "Async", server_url=wired_url)
+
+    assert tour.db.dialect_name == wired_url.partition(":")[0]
     assert tour.users[0].posts == []
 
 
 def test_the_pool(tell: Tell, postgresql_url: str) -> None:
-    tour = tell("The pool", postgresql_url=postgresql_url)
+    tour = tell("The pool", server_url=postgresql_url)
 
     assert tour.db.pool.stats().limit == 30
     assert str(tour.db.pool.advice()).startswith("pool_size=")
     tour.db.close()
 
 
-def test_transactions_on_postgresql(tell: Tell, postgresql_url: str) -> None:
-    tour = tell("Declare", "Transactions", postgresql_url=postgresql_url)
+def test_transactions_on_servers(tell: Tell, wired_url: str) -> None:
+    tour = tell("Declare", "Transactions", server_url=wired_url)
 
-    with tour.Database(postgresql_url) as db, db.session() as session:
+    with tour.Database(wired_url) as db, db.session() as session:
         balances = [account.balance for account in session.scalars(tour.select(tour.Account))]
         orders = session.scalars(tour.select(tour.Order)).all()
         item = session.get_one(tour.Item, 7)
