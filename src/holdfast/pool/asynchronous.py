@@ -289,17 +289,16 @@ class AsyncPool:
             return False
         if not self._health.wants_ping(member, generation):
             return True
-        if not await self._answers(
-            member.connection, self._health.read_only_question(member, self._driver.capabilities)
-        ):
+        if not await self._answers(member.connection, self._health.asks_read_only(member)):
             self._state.suspect(member)
             return False
         member.generation = generation
         return True
 
-    async def _answers(self, connection: Any, question: str | None) -> bool:
+    async def _answers(self, connection: Any, ask_read_only: bool) -> bool:
         try:
             await connection.ping(PING_SECONDS)
+            question = self._driver.capabilities.ask_read_only if ask_read_only else None
             if question is None:
                 return True
             async with asyncio.timeout(PING_SECONDS):

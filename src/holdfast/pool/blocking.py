@@ -286,18 +286,17 @@ class BlockingPool:
             return False
         if not self._health.wants_ping(member, generation):
             return True
-        if not self._answers(
-            member.connection, self._health.read_only_question(member, self._driver.capabilities)
-        ):
+        if not self._answers(member.connection, self._health.asks_read_only(member)):
             with self._lock:
                 self._state.suspect(member)
             return False
         member.generation = generation
         return True
 
-    def _answers(self, connection: Any, question: str | None) -> bool:
+    def _answers(self, connection: Any, ask_read_only: bool) -> bool:
         try:
             connection.ping(PING_SECONDS)
+            question = self._driver.capabilities.ask_read_only if ask_read_only else None
             return question is None or not is_read_only(connection.fetch(question, (), False))
         except Exception:
             return False

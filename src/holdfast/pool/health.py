@@ -16,7 +16,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-from holdfast.capabilities import Capabilities
 from holdfast.errors import ConnectionLost, ReadOnly
 from holdfast.pool.settings import PoolSettings
 from holdfast.pool.state import Member
@@ -65,9 +64,8 @@ class Health:
             return True
         return self._peeks and not member.connection.peek()
 
-    def read_only_question(self, member: Member, known: Capabilities) -> str | None:
-        """What to ask of a member's server, if anything; `is_read_only` reads the answer."""
-        return known.ask_read_only if member.generation < self.read_only_generation else None
+    def asks_read_only(self, member: Member) -> bool:
+        return member.generation < self.read_only_generation
 
     def hear(self, error: BaseException, generation: int, now: float) -> bool:
         """Tell whether an error begins a new generation."""
@@ -83,5 +81,5 @@ class Health:
 
 
 def is_read_only(rows: Sequence[Sequence[Any]]) -> bool:
-    """Read the answer to a `Health.read_only_question`."""
+    """Read the answer to `Capabilities.ask_read_only`."""
     return bool(rows and rows[0][0])
