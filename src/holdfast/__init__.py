@@ -1,6 +1,6 @@
 """Holdfast: the data layer of a Python backend.
 
-Models, queries, sessions and transactions on PostgreSQL and SQLite, blocking and async, from one declaration.
+Models, queries, sessions and transactions on PostgreSQL, MariaDB and SQLite, blocking and async, from one declaration.
 Names and meanings are those of SQLAlchemy 2.0's ORM; statements are SQLAlchemy Core's.
 """
 
