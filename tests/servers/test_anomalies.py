@@ -96,7 +96,7 @@ def waiting_never(url: str) -> str:
     MariaDB lets a transaction wait whose script has it go on only afterwards; it waits 2 s then, not 50.
     """
     if url.startswith("mariadb"):
-        return f"{url}?init_command=SET%20innodb_lock_wait_timeout%20=%202"
+        return f"{url}?init_command=SET%20innodb_lock_wait_timeout%20=%204"
     return f"{url}?timeout=0" if url.startswith("sqlite") else url
 
 

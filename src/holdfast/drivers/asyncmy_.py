@@ -192,7 +192,7 @@ class AsyncmyDriver:
         except HoldfastError as error:
             failed = error
         except (MySQLError, OSError, RuntimeError) as error:
-            failed = self._family.connection_failed(error)
+            failed = self._family.connection_failed(error, reached=raw is not None)
         except BaseException:
             if raw is not None:
                 raw.close()

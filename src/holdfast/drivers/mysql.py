@@ -28,7 +28,7 @@ from sqlalchemy.engine import URL
 from holdfast import errors
 from holdfast.capabilities import Capabilities, Locks, ValuesTable
 from holdfast.drivers import keepalives
-from holdfast.drivers.mysql_errno import build, describe
+from holdfast.drivers.mysql_errno import build, describe, kind_of
 from holdfast.drivers.sqlstate import outcome_of
 from holdfast.drivers.values import blame
 from holdfast.errors import BadUrl, ConnectionFailed
@@ -103,6 +103,7 @@ class Family:
         self.arguments |= {name: value for name, value in options.items() if name not in settings}
         if isinstance(self.arguments.get("ssl"), str):
             self.arguments["ssl"] = _read_ssl(self.arguments["ssl"])
+        self.arguments.setdefault("autocommit", True)  # else the drivers would turn it off, with a round trip
         # An UPDATE counts the rows it finds, also those that had the values already.
         self.arguments["client_flag"] = self.arguments.get("client_flag", 0) | _FOUND_ROWS
         self.keepalives = {
@@ -154,9 +155,20 @@ class Family:
         if self.on_learn is not None:
             self.on_learn(self.capabilities)
 
-    def connection_failed(self, error: BaseException) -> ConnectionFailed:
-        """Say why no connection could be opened; a server's text names only the user, host and database."""
+    def connection_failed(
+        self, error: BaseException, *, reached: bool
+    ) -> ConnectionFailed | errors.ConnectionLost:
+        """Say why no connection could be opened; a server's text names only the user, host and database.
+
+        One that was open, ``reached``, and then was lost while it was made ready is a lost one.
+        """
         number, sqlstate, _ = read_error(error)
+        if reached and kind_of(number or 2013, sqlstate) is errors.ConnectionLost:
+            return errors.ConnectionLost(
+                f"A new connection to {self.target} was lost before it was ready",
+                orig=error,
+                sqlstate=sqlstate,
+            )
         reason = describe(number, sqlstate) if number else type(error).__name__
         name = "MariaDB" if self.wants_mariadb else "MySQL"
         return ConnectionFailed(

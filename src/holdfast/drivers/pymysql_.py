@@ -181,7 +181,7 @@ class PymysqlDriver:
         except HoldfastError as error:
             failed = error
         except (MySQLError, OSError, RuntimeError) as error:
-            failed = self._family.connection_failed(error)
+            failed = self._family.connection_failed(error, reached=raw is not None)
         if raw is not None and raw.open:
             raw.close()
         raise failed
