@@ -15,13 +15,14 @@ from contextlib import suppress
 from typing import Any
 
 import asyncmy
+from asyncmy.connection import Connection
 from asyncmy.constants.COMMAND import COM_SET_OPTION
 from asyncmy.errors import MySQLError
 from sqlalchemy.engine import URL
 
 from holdfast.capabilities import Capabilities
 from holdfast.drivers import ends, keepalives, mysql
-from holdfast.drivers.mysql import ASK_FACTS, GIVE_NAMES_BACK, TAKE_NAME, Family, TooLongError
+from holdfast.drivers.mysql import ASK_FACTS, GIVE_NAMES_BACK, TAKE_NAME, Family, TooLongError, has_greeted
 from holdfast.drivers.mysql_text import render
 from holdfast.errors import HoldfastError
 from holdfast.steps import Answer
@@ -186,13 +187,14 @@ class AsyncmyDriver:
         failed: HoldfastError
         raw: Any = None
         try:
-            raw = await asyncmy.connect(**self._family.arguments)
+            raw = Connection(**self._family.arguments)  # type: ignore[no-untyped-call]
+            await raw.connect()
             await self._set_up(raw)
             return AsyncmyConnection(raw, self._family)
         except HoldfastError as error:
             failed = error
         except (MySQLError, OSError, RuntimeError) as error:
-            failed = self._family.connection_failed(error, reached=raw is not None)
+            failed = self._family.connection_failed(error, reached=has_greeted(raw))
         except BaseException:
             if raw is not None:
                 raw.close()

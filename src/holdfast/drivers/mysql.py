@@ -202,6 +202,11 @@ def _say_certificate(error: BaseException) -> str:
     return ""
 
 
+def has_greeted(raw: Any) -> bool:
+    """Whether a server has said what it is: drivers keep that of a connection they could not finish, too."""
+    return getattr(raw, "server_version", None) is not None
+
+
 class TooLongError(Exception):
     """A statement that the server would not take, and would hang up on."""
 

@@ -17,7 +17,7 @@ from sqlalchemy.engine import URL
 
 from holdfast.capabilities import Capabilities
 from holdfast.drivers import ends, keepalives, mysql
-from holdfast.drivers.mysql import ASK_FACTS, GIVE_NAMES_BACK, TAKE_NAME, Family, TooLongError
+from holdfast.drivers.mysql import ASK_FACTS, GIVE_NAMES_BACK, TAKE_NAME, Family, TooLongError, has_greeted
 from holdfast.drivers.mysql_text import render
 from holdfast.errors import HoldfastError
 from holdfast.steps import Answer
@@ -175,13 +175,14 @@ class PymysqlDriver:
         failed: HoldfastError
         raw: Any = None
         try:
-            raw = pymysql.connect(**self._family.arguments)
+            raw = pymysql.connect(**self._family.arguments, defer_connect=True)
+            raw.connect()
             self._set_up(raw)
             return PymysqlConnection(raw, self._family)
         except HoldfastError as error:
             failed = error
         except (MySQLError, OSError, RuntimeError) as error:
-            failed = self._family.connection_failed(error, reached=raw is not None)
+            failed = self._family.connection_failed(error, reached=has_greeted(raw))
         if raw is not None and raw.open:
             raw.close()
         raise failed
