@@ -42,8 +42,8 @@ class Capabilities:
     """Whether INSERT tells of its rows."""
     update_returning: bool = True
     delete_returning: bool = True
-    default_values: str = "DEFAULT VALUES"
-    """How an INSERT says that it names no column."""
+    empty_rows: bool = False
+    """Whether an INSERT that names no column gives rows, ``() VALUES (), ()``; elsewhere DEFAULT VALUES is one."""
     values_table: ValuesTable | None = None
     """How UPDATE joins a table of values, where the server can; one DELETE then names many rows, too."""
     array_parameters: bool = False

@@ -19,7 +19,7 @@ from types import CodeType, FrameType
 from typing import Any
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Column, MetaData, Table, Text, text
 
 import holdfast
 from holdfast import Database
@@ -87,12 +87,15 @@ def strike(work: Callable[[], object], place: int) -> bool:
     return striker.struck
 
 
+NOTES = MetaData()
+Table("notes", NOTES, Column("word", Text))
+
+
 @pytest.fixture
 def db(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Database]:
     monkeypatch.setattr(shared, "UNHELD_SECONDS", 0.0)
     with Database(database_url, pool_size=1, max_overflow=0, pool_timeout=0) as db:
-        with db.begin() as session:
-            session.execute(text("CREATE TABLE notes (word TEXT)"))
+        db.create_all(NOTES)
         yield db
 
 

@@ -269,7 +269,7 @@ def capabilities(
         returning=returning,
         update_returning=False,
         delete_returning=returning,
-        default_values="() VALUES ()",
+        empty_rows=True,
         values_table=_VALUES_TABLES[server] if version >= ((10, 3, 3) if mariadb else (8, 0, 19)) else None,
         ddl_transactional=False,
         advisory_locks=True,

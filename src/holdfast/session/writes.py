@@ -72,7 +72,8 @@ class Writer:
         out: list[Any] = []
         known = self.backend.capabilities
         told = shape[2] if known.returning else ()
-        for chunk in chunks(rows, len(columns), known) if columns or inline else ([row] for row in rows):
+        together = bool(columns or inline) or known.empty_rows
+        for chunk in chunks(rows, len(columns), known) if together else ([row] for row in rows):
             sql = self._insert_sql((*shape[:2], told, shape[3]), len(chunk), inline)
             rows_told = yield from self.send(sql, [value for row in chunk for value in row], told)
             if returning and not told:
@@ -114,15 +115,14 @@ class Writer:
     def _insert_empty(self, table: Table, returning: Columns) -> str:
         """Rows of which nothing is given: a SELECT of no columns leaves them all to the server."""
         rows = "SELECT FROM generate_series(1, $1::integer)"
-        return f"INSERT INTO {self._table(table)} {rows}{self._returning(returning)}"
+        return f"INSERT INTO {self.table(table)} {rows}{self._returning(returning)}"
 
     def _insert_values(
         self, rows: int, table: Table, columns: Columns, returning: Columns, inline: Any
     ) -> str:
         names = [self.name(c) for c in columns] + [self.name(c) for c, _ in inline]
-        if not names:
-            empty = self.backend.capabilities.default_values
-            return f"INSERT INTO {self.table(table)} {empty}{self._returning(returning)}"
+        if not names and not self.backend.capabilities.empty_rows:
+            return f"INSERT INTO {self.table(table)} DEFAULT VALUES{self._returning(returning)}"
         tuples = self._tuples(rows, len(columns), [text for _, text in inline])
         return f"INSERT INTO {self.table(table)} ({', '.join(names)}) VALUES {tuples}{self._returning(returning)}"
 
