@@ -115,8 +115,10 @@ def test_a_statement_ends_and_with_it_the_transaction(url: str) -> None:
         assert program.told() == {"outcomes": [], "left": [0, 0], "names": []}
 
 
-def test_a_second_ctrl_c_ends_a_statement_that_nobody_answers(wire: Wire, postgresql_url: str) -> None:
-    with child(wire.through("psycopg"), "statement") as program:
+def test_a_second_ctrl_c_ends_a_statement_that_nobody_answers(postgresql_url: str) -> None:
+    with Database(postgresql_url) as db:
+        db.create_all(Base)
+    with Wire(postgresql_url) as wire, child(wire.url, "statement") as program:
         program.go_on()
         with psycopg.connect(postgresql_url, autocommit=True) as watcher:
             poll(lambda: sleeps(watcher), "the statement is under way")
