@@ -375,6 +375,9 @@ class Oracle(RuleBasedStateMachine):
         holder, member = self.choose(kind, owner), self.choose_movable(LISTS[place], other)
         if holder is None or member is None or not self.may_hold(kind, name, holder, member):
             return
+        self.both(lambda s: self._names(s.read(s.objects[holder], name), s) and None)
+        if not self.is_alive(member):
+            return  # the read has flushed there, because it had to load, and it was an orphan
 
         def act(side: Side) -> bool:
             self._flush_before_a_move(side, place)
