@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import struct
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -20,9 +20,16 @@ from asyncmy.constants.COMMAND import COM_SET_OPTION
 from asyncmy.errors import MySQLError
 from sqlalchemy.engine import URL
 
-from holdfast.capabilities import Capabilities
 from holdfast.drivers import ends, keepalives, mysql
-from holdfast.drivers.mysql import ASK_FACTS, GIVE_NAMES_BACK, TAKE_NAME, Family, TooLongError, has_greeted
+from holdfast.drivers.mysql import (
+    ASK_FACTS,
+    GIVE_NAMES_BACK,
+    TAKE_NAME,
+    Family,
+    FamilyDriver,
+    TooLongError,
+    has_greeted,
+)
 from holdfast.drivers.mysql_text import render
 from holdfast.errors import HoldfastError
 from holdfast.steps import Answer
@@ -157,30 +164,14 @@ class AsyncmyConnection:
         self._raw.close()
 
 
-class AsyncmyDriver:
+class AsyncmyDriver(FamilyDriver):
     """MariaDB or MySQL, async."""
 
     name = "asyncmy"
-    threaded = False
-    single = False
-    shares = False
 
     def __init__(self, url: URL, options: Mapping[str, Any]) -> None:
-        self._family = Family(url, options, driver="asyncmy")
+        super().__init__(url, options)
         self._family.arguments.pop("write_timeout", None)  # asyncio's writes do not wait
-        self.dialect = self._family.dialect
-        self.target = self._family.target
-
-    def __repr__(self) -> str:
-        return f"AsyncmyDriver({self._family.target})"
-
-    @property
-    def capabilities(self) -> Capabilities:
-        return self._family.capabilities
-
-    def on_learn(self, hear: Callable[[Capabilities], None]) -> None:
-        """Tell the facts anew when the first connection has told them."""
-        self._family.on_learn = hear
 
     async def connect(self) -> AsyncmyConnection:
         """Open a connection and set it up; the first one tells the dialect about the server."""

@@ -18,7 +18,7 @@ from __future__ import annotations
 import re
 import ssl
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from sqlalchemy import types as sqltypes
 from sqlalchemy.dialects.mysql import TIME
@@ -178,6 +178,31 @@ class Family:
             sqlstate=sqlstate,
             target=self.target,
         )
+
+
+class FamilyDriver:
+    """What both drivers tell the rest of Holdfast."""
+
+    name: ClassVar[str]
+    threaded = False
+    single = False
+    shares = False
+
+    def __init__(self, url: URL, options: Mapping[str, Any]) -> None:
+        self._family = Family(url, options, driver=self.name)
+        self.dialect = self._family.dialect
+        self.target = self._family.target
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.target})"
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return self._family.capabilities
+
+    def on_learn(self, hear: Callable[[Capabilities], None]) -> None:
+        """Tell the facts anew when the first connection has told them."""
+        self._family.on_learn = hear
 
 
 _WORDS = {

@@ -6,7 +6,7 @@ reads the answer, and knows from the server's status whether a transaction is op
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -15,9 +15,16 @@ from pymysql.constants import SERVER_STATUS
 from pymysql.err import MySQLError
 from sqlalchemy.engine import URL
 
-from holdfast.capabilities import Capabilities
 from holdfast.drivers import ends, keepalives, mysql
-from holdfast.drivers.mysql import ASK_FACTS, GIVE_NAMES_BACK, TAKE_NAME, Family, TooLongError, has_greeted
+from holdfast.drivers.mysql import (
+    ASK_FACTS,
+    GIVE_NAMES_BACK,
+    TAKE_NAME,
+    Family,
+    FamilyDriver,
+    TooLongError,
+    has_greeted,
+)
 from holdfast.drivers.mysql_text import render
 from holdfast.errors import HoldfastError
 from holdfast.steps import Answer
@@ -145,30 +152,14 @@ class PymysqlConnection:
             self._raw.close()
 
 
-class PymysqlDriver:
+class PymysqlDriver(FamilyDriver):
     """MariaDB or MySQL, blocking."""
 
     name = "pymysql"
-    threaded = False
-    single = False
-    shares = False
 
     def __init__(self, url: URL, options: Mapping[str, Any]) -> None:
-        self._family = Family(url, options, driver="pymysql")
+        super().__init__(url, options)
         self._family.arguments |= {"charset": "utf8mb4"}
-        self.dialect = self._family.dialect
-        self.target = self._family.target
-
-    def __repr__(self) -> str:
-        return f"PymysqlDriver({self._family.target})"
-
-    @property
-    def capabilities(self) -> Capabilities:
-        return self._family.capabilities
-
-    def on_learn(self, hear: Callable[[Capabilities], None]) -> None:
-        """Tell the facts anew when the first connection has told them."""
-        self._family.on_learn = hear
 
     def connect(self) -> PymysqlConnection:
         """Open a connection and set it up; the first one tells the dialect about the server."""

@@ -653,6 +653,16 @@ put_64(Writer *out, uint64_t value)
 }
 
 static int
+put_raw(Writer *out, const char *data, Py_ssize_t size)
+{
+    if (data == NULL || reserve(out, size) < 0)
+        return -1;
+    memcpy(PyBytes_AS_STRING(out->bytes) + out->used, data, (size_t)size);
+    out->used += size;
+    return 0;
+}
+
+static int
 put_sized(Writer *out, const char *data, Py_ssize_t size)
 {
     if (data == NULL || reserve(out, size + 4) < 0)
@@ -662,9 +672,7 @@ put_sized(Writer *out, const char *data, Py_ssize_t size)
         return -1;
     }
     put_32(out, (uint32_t)size);
-    memcpy(PyBytes_AS_STRING(out->bytes) + out->used, data, (size_t)size);
-    out->used += size;
-    return 0;
+    return put_raw(out, data, size);
 }
 
 static int
@@ -789,16 +797,6 @@ put_moment(Writer *out, PyObject *value)
 }
 
 /* ------------------------------------------------------------------------------------ values in the text of MariaDB */
-
-static int
-put_raw(Writer *out, const char *data, Py_ssize_t size)
-{
-    if (data == NULL || reserve(out, size) < 0)
-        return -1;
-    memcpy(PyBytes_AS_STRING(out->bytes) + out->used, data, (size_t)size);
-    out->used += size;
-    return 0;
-}
 
 static int
 put_words(Writer *out, PyObject *text)
